@@ -1,0 +1,38 @@
+//! Every bound of the product, with its unit in its name (DESIGN §7). Knows numbers only.
+
+/// Characters of a name.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Partitions of a stream. 4,096 is what the scale tests cover.
+pub const PARTITIONS_MAX: u32 = 4_096;
+/// Entries per partition that a stream can be created with.
+pub const CAPACITY_ENTRIES_MAX: u64 = 1_000_000_000;
+/// Payload bytes, inclusive, unless configured otherwise.
+pub const PAYLOAD_BYTES_MAX: usize = 1_048_576;
+/// Bytes of a key.
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+/// Attributes of one message.
+pub const ATTRIBUTES_MAX: usize = 64;
+/// Bytes of an attribute's name.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
+/// Bytes of an attribute's value.
+pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Messages in one append script.
+pub const APPEND_BATCH_MESSAGES_MAX: usize = 512;
+/// Bytes of payload in one append script, unless a single message is larger.
+pub const APPEND_BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Entries that one partition holds in memory between reader and handler.
+pub const QUEUE_ENTRIES_MAX: usize = 2_048;
+/// Bytes that one partition holds in memory between reader and handler, before its next read.
+pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries of one partition in one reply.
+pub const READ_ENTRIES_MAX: usize = 1_024;
+/// Bytes that one reply to a reader aims at, over all its partitions.
+pub const READ_BYTES_TARGET: usize = 8 * 1024 * 1024;
+/// Dead letters in one commit: each carries a whole message.
+pub const COMMIT_DEAD_MAX: usize = 64;
+/// Bytes of a reason that a handler gives.
+pub const REASON_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of guest stderr that a trap's reason carries.
+pub const STDERR_TAIL_BYTES: usize = 1024;
+/// Bytes of one guest log line; what is longer is cut and marked.
+pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;

@@ -1,0 +1,154 @@
+//! Validated names and numbers. Knows what is a legal name, key or shape; must not know where one is
+//! stored. A value of these types is valid: nobody checks it again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::limits;
+
+/// Why a text is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("{what} is empty; use 1 to {max} letters, digits, '.', '_' or '-'", max = limits::NAME_CHARS_MAX)]
+    Empty { what: &'static str },
+    #[error("{what} {text:?} has {len} characters; at most {max} are allowed", max = limits::NAME_CHARS_MAX)]
+    TooLong { what: &'static str, text: String, len: usize },
+    #[error("{what} {text:?} holds {bad:?}; only letters (a-z, A-Z), digits, '.', '_' and '-' are allowed")]
+    BadCharacter { what: &'static str, text: String, bad: char },
+}
+
+fn check(what: &'static str, text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty { what });
+    }
+    if let Some(bad) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+        return Err(NameError::BadCharacter { what, text: text.to_owned(), bad });
+    }
+    if text.len() > limits::NAME_CHARS_MAX {
+        return Err(NameError::TooLong { what, text: text.to_owned(), len: text.len() });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+        impl $name {
+            /// Checks `text`: 1 to 64 letters, digits, `.`, `_`, `-`.
+            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                check($what, &text)?;
+                Ok(Self(text))
+            }
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+    };
+}
+
+name!(
+    /// Keeps the streams of one user of a Redis apart from another's.
+    Namespace, "namespace");
+name!(
+    /// A stream inside a namespace.
+    StreamName, "stream");
+name!(
+    /// A group of one stream. The Redis consumer group of every partition bears the same name.
+    GroupName, "group");
+name!(
+    /// A handler of the configuration.
+    HandlerName, "handler");
+name!(
+    /// A member of a group: stable across restarts if it is configured.
+    MemberId, "member");
+name!(
+    /// One process start of a member: random, so that no two ever hold the same lease.
+    Incarnation, "incarnation");
+name!(
+    /// The identity of one creation of a stream: random at create, written into every partition.
+    Uid, "uid");
+name!(
+    /// The version of a module: sha256 of its bytes in hex, or a fixed word for a native handler.
+    Version, "version");
+
+/// A partition of a stream, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub u32);
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The namespace and name of a stream together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId {
+    pub namespace: Namespace,
+    pub stream: StreamName,
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.stream)
+    }
+}
+
+/// Why numbers make no stream shape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    #[error("{0} partitions: use 1 to {max}", max = limits::PARTITIONS_MAX)]
+    Partitions(u32),
+    #[error("capacity {0}: use 1 to {max} entries per partition", max = limits::CAPACITY_ENTRIES_MAX)]
+    Capacity(u64),
+}
+
+/// What never changes about a stream once it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    partitions: u32,
+    capacity: u64,
+}
+
+impl Shape {
+    /// `partitions`: 1 to 4,096. `capacity`: entries per partition, 1 to 1,000,000,000.
+    pub fn new(partitions: u32, capacity: u64) -> Result<Self, ShapeError> {
+        if partitions == 0 || partitions > limits::PARTITIONS_MAX {
+            return Err(ShapeError::Partitions(partitions));
+        }
+        if capacity == 0 || capacity > limits::CAPACITY_ENTRIES_MAX {
+            return Err(ShapeError::Capacity(capacity));
+        }
+        Ok(Self { partitions, capacity })
+    }
+    pub fn partitions(self) -> u32 {
+        self.partitions
+    }
+    /// Entries per partition.
+    pub fn capacity(self) -> u64 {
+        self.capacity
+    }
+    pub fn all(self) -> impl Iterator<Item = Partition> {
+        (0..self.partitions).map(Partition)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} partitions of {} entries", self.partitions, self.capacity)
+    }
+}
