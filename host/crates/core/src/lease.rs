@@ -1,1 +1,113 @@
+//! The lease of a (partition, group): the one truth about who may commit, and what is acked.
+//! A pure reference of what the scripts do; the in-memory broker runs on it and the conformance suite
+//! holds the scripts against it. It must not know clocks: a lease never expires, it ends by release or
+//! by the next acquire.
 
+use crate::message::EntryId;
+use crate::names::{Incarnation, MemberId, Version};
+
+/// Grows with every acquire of a lease. Guests get it as a fencing token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// `max(old + 1, TIME in µs)`: above every epoch that was ever given out, also if the lease itself
+    /// was lost with its counter.
+    pub fn after(self, time_us: u64) -> Epoch {
+        Epoch(self.0.saturating_add(1).max(time_us))
+    }
+}
+
+/// Who acquired a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub incarnation: Incarnation,
+    /// For people: `group describe` shows it.
+    pub member: MemberId,
+    /// For people, too.
+    pub version: Version,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// `None`: released, or never acquired.
+    pub owner: Option<Owner>,
+    pub epoch: Epoch,
+    /// Every entry up to this one is settled.
+    pub acked: EntryId,
+    /// How many entries that is since the log's first: what `ENTRIESREAD` of the mirror says.
+    pub read: u64,
+}
+
+/// What a write must match. All three, because: without the incarnation a restarted process passes for
+/// its predecessor; without the epoch a zombie commits; without `from` a commit that is applied twice,
+/// or on a lease that went back by one write, hides a loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    pub incarnation: Incarnation,
+    pub epoch: Epoch,
+    pub from: EntryId,
+}
+
+/// What an owner compares with its own view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseView {
+    pub incarnation: Option<Incarnation>,
+    pub epoch: Epoch,
+    pub acked: EntryId,
+}
+
+impl Lease {
+    pub fn new(acked: EntryId, read: u64) -> Lease {
+        Lease {
+            owner: None,
+            epoch: Epoch::default(),
+            acked,
+            read,
+        }
+    }
+
+    pub fn view(&self) -> LeaseView {
+        LeaseView {
+            incarnation: self.owner.as_ref().map(|o| o.incarnation.clone()),
+            epoch: self.epoch,
+            acked: self.acked,
+        }
+    }
+
+    /// Unconditional. Returns whether the last owner had not released it.
+    pub fn acquire(&mut self, owner: Owner, time_us: u64) -> bool {
+        let unreleased = self.owner.is_some();
+        self.epoch = self.epoch.after(time_us);
+        self.owner = Some(owner);
+        unreleased
+    }
+
+    pub fn admits(&self, fence: &Fence) -> bool {
+        self.owner
+            .as_ref()
+            .is_some_and(|o| o.incarnation == fence.incarnation)
+            && self.epoch == fence.epoch
+            && self.acked == fence.from
+    }
+
+    /// Absolute values, never deltas. False: fenced, and nothing changed.
+    #[must_use]
+    pub fn commit(&mut self, fence: &Fence, to: EntryId, read: u64) -> bool {
+        let admitted = self.admits(fence);
+        if admitted {
+            self.acked = to;
+            self.read = read;
+        }
+        admitted
+    }
+
+    #[must_use]
+    pub fn release(&mut self, fence: &Fence) -> bool {
+        let admitted = self.admits(fence);
+        if admitted {
+            self.owner = None;
+        }
+        admitted
+    }
+}

@@ -48,14 +48,19 @@ impl FromStr for EntryId {
             t.parse::<u64>().map_err(|_| bad())
         };
         let (ms, seq) = text.split_once('-').unwrap_or((text, "0"));
-        Ok(EntryId { ms: number(ms)?, seq: number(seq)? })
+        Ok(EntryId {
+            ms: number(ms)?,
+            seq: number(seq)?,
+        })
     }
 }
 
 /// Why a message cannot be appended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    #[error("the key is not valid UTF-8 (byte {at} of {len}); keys are text, put bytes into the payload")]
+    #[error(
+        "the key is not valid UTF-8 (byte {at} of {len}); keys are text, put bytes into the payload"
+    )]
     KeyNotUtf8 { at: usize, len: usize },
     #[error("the key has {0} bytes; at most {max} are allowed", max = limits::KEY_BYTES_MAX)]
     KeyTooLong(usize),
@@ -99,10 +104,17 @@ impl Content {
             return Err(MessageError::KeyTooLong(key.len()));
         }
         if payload.len() > payload_max {
-            return Err(MessageError::PayloadTooLarge { len: payload.len(), max: payload_max });
+            return Err(MessageError::PayloadTooLarge {
+                len: payload.len(),
+                max: payload_max,
+            });
         }
         check_attributes(&attributes)?;
-        Ok(Self { key, payload, attributes })
+        Ok(Self {
+            key,
+            payload,
+            attributes,
+        })
     }
     pub fn key(&self) -> &str {
         &self.key
@@ -115,7 +127,13 @@ impl Content {
     }
     /// Bytes of key, payload and attributes together.
     pub fn bytes(&self) -> usize {
-        self.key.len() + self.payload.len() + self.attributes.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
+        self.key.len()
+            + self.payload.len()
+            + self
+                .attributes
+                .iter()
+                .map(|(n, v)| n.len() + v.len())
+                .sum::<usize>()
     }
     pub fn into_parts(self) -> (String, Vec<u8>, Vec<(String, String)>) {
         (self.key, self.payload, self.attributes)
@@ -134,7 +152,10 @@ fn check_attributes(attributes: &[(String, String)]) -> Result<(), MessageError>
             return Err(MessageError::AttributeNameTooLong(name.clone()));
         }
         if value.len() > limits::ATTRIBUTE_VALUE_BYTES_MAX {
-            return Err(MessageError::AttributeValueTooLong { name: name.clone(), len: value.len() });
+            return Err(MessageError::AttributeValueTooLong {
+                name: name.clone(),
+                len: value.len(),
+            });
         }
         // At most 64 names: comparing each with those before it beats a set.
         if attributes[..i].iter().any(|(n, _)| n == name) {

@@ -12,20 +12,41 @@ pub enum NameError {
     #[error("{what} is empty; use 1 to {max} letters, digits, '.', '_' or '-'", max = limits::NAME_CHARS_MAX)]
     Empty { what: &'static str },
     #[error("{what} {text:?} has {len} characters; at most {max} are allowed", max = limits::NAME_CHARS_MAX)]
-    TooLong { what: &'static str, text: String, len: usize },
-    #[error("{what} {text:?} holds {bad:?}; only letters (a-z, A-Z), digits, '.', '_' and '-' are allowed")]
-    BadCharacter { what: &'static str, text: String, bad: char },
+    TooLong {
+        what: &'static str,
+        text: String,
+        len: usize,
+    },
+    #[error(
+        "{what} {text:?} holds {bad:?}; only letters (a-z, A-Z), digits, '.', '_' and '-' are allowed"
+    )]
+    BadCharacter {
+        what: &'static str,
+        text: String,
+        bad: char,
+    },
 }
 
 fn check(what: &'static str, text: &str) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::Empty { what });
     }
-    if let Some(bad) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
-        return Err(NameError::BadCharacter { what, text: text.to_owned(), bad });
+    if let Some(bad) = text
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
+    {
+        return Err(NameError::BadCharacter {
+            what,
+            text: text.to_owned(),
+            bad,
+        });
     }
     if text.len() > limits::NAME_CHARS_MAX {
-        return Err(NameError::TooLong { what, text: text.to_owned(), len: text.len() });
+        return Err(NameError::TooLong {
+            what,
+            text: text.to_owned(),
+            len: text.len(),
+        });
     }
     Ok(())
 }
@@ -133,7 +154,10 @@ impl Shape {
         if capacity == 0 || capacity > limits::CAPACITY_ENTRIES_MAX {
             return Err(ShapeError::Capacity(capacity));
         }
-        Ok(Self { partitions, capacity })
+        Ok(Self {
+            partitions,
+            capacity,
+        })
     }
     pub fn partitions(self) -> u32 {
         self.partitions
@@ -149,6 +173,10 @@ impl Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} partitions of {} entries", self.partitions, self.capacity)
+        write!(
+            f,
+            "{} partitions of {} entries",
+            self.partitions, self.capacity
+        )
     }
 }

@@ -7,7 +7,10 @@ pub enum Outcome {
     /// Acked.
     Ok,
     /// Again, after a delay: the handler's own wish, if it has one.
-    Retry { reason: String, after: Option<Duration> },
+    Retry {
+        reason: String,
+        after: Option<Duration>,
+    },
     /// Dead letter now.
     Reject { reason: String },
     /// The instance is gone (trap, deadline, memory) and so is its work: again, with a new one.

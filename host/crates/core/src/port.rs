@@ -1,1 +1,263 @@
+//! The port to the broker, as data: what can be asked and what is answered. The Redis adapter executes
+//! it and so does the in-memory broker of the tests; one conformance suite holds both to it. It must not
+//! know how either does it. What a request's subject refuses is an answer, not a failure.
 
+use crate::entry::{Fields, RawEntry};
+use crate::lease::{Epoch, Fence, LeaseView, Owner};
+use crate::message::{Content, EntryId};
+use crate::names::{GroupName, Incarnation, MemberId, Partition, Shape, StreamId, Uid};
+use crate::time::Duration;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The broker did nothing: never reached, or refused before the first write (out of memory,
+    /// loading, read-only, TRYAGAIN, …). Asking again later is safe.
+    #[error("{0}")]
+    NotDone(String),
+    /// The answer was lost: it may have happened or not. Only what is idempotent may be asked again.
+    #[error("{0}")]
+    Unknown(String),
+    /// Waiting will not mend it: permission, a key of another type, a newer protocol.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    Register(Register),
+    EnsureGroup(EnsureGroup),
+    Append(Append),
+    Read(Read),
+    Acquire(Acquire),
+    Commit(Commit),
+    Release(Release),
+    Verify(Verify),
+    Sync(Sync),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Register(RegisterReply),
+    EnsureGroup(EnsureGroupReply),
+    Append(AppendReply),
+    Read(ReadReply),
+    Acquire(AcquireReply),
+    Commit(CommitReply),
+    Release(ReleaseReply),
+    Verify(VerifyReply),
+    Sync(SyncReply),
+}
+
+/// Creates a stream, or finds it with the same shape. Idempotent: asked again after a crash in the
+/// middle, it completes the partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    pub stream: StreamId,
+    pub shape: Shape,
+    /// Acked entries kept per partition while there is room; `None` leaves what is set (0 at create).
+    /// Not part of the shape: it may change.
+    pub retain: Option<u64>,
+    /// Used if the stream does not exist yet.
+    pub uid: Uid,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegisterReply {
+    Registered {
+        uid: Uid,
+        existed: bool,
+    },
+    ShapeDiffers {
+        found: Shape,
+    },
+    /// A delete of it has begun and not ended.
+    Deleting,
+}
+
+/// Where a group that does not exist yet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    #[default]
+    Beginning,
+    End,
+}
+
+/// Creates the group in one partition: lease and mirror. Leaves one that exists as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnsureGroup {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub start: Start,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnsureGroupReply {
+    Ensured {
+        existed: bool,
+    },
+    /// The stream is not there, or is another one by now (its uid differs).
+    StreamGone,
+    /// A Redis consumer group of this name is there without a lease: someone else's.
+    ForeignGroup,
+}
+
+/// Appends a prefix of `messages`: as many as fit. What one producer sends to one partition after a
+/// refusal must wait for the refused rest, else order is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub messages: Vec<Content>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppendReply {
+    /// One id per accepted message. Fewer than asked: the partition is full.
+    Appended {
+        ids: Vec<EntryId>,
+    },
+    StreamGone,
+}
+
+/// Reads entries above a position in each of some partitions. Changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    pub stream: StreamId,
+    pub after: Vec<(Partition, EntryId)>,
+    /// Entries per partition, at most.
+    pub count: usize,
+    /// Wait that long for the first entry; zero: do not wait.
+    pub block: Duration,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadReply {
+    /// Partitions that have entries above their position, in no order.
+    pub entries: Vec<(Partition, Vec<RawEntry>)>,
+}
+
+/// Takes the lease, whoever holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acquire {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub owner: Owner,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AcquireReply {
+    Acquired {
+        epoch: Epoch,
+        acked: EntryId,
+        read: u64,
+        /// The last owner did not release it: it crashed, or does not know yet.
+        unreleased: bool,
+    },
+    StreamGone,
+    GroupGone,
+}
+
+/// A message that will not be handled, kept whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The entry id in the log.
+    pub id: EntryId,
+    pub reason: String,
+    pub attempts: u32,
+    /// The handler version that gave up on it.
+    pub version: String,
+    pub fields: Fields,
+}
+
+/// Acks up to `to` and keeps dead letters, all or nothing, if the fence holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub stream: StreamId,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub fence: Fence,
+    pub to: EntryId,
+    /// Entries settled since the log's first, up to `to`.
+    pub read: u64,
+    /// The owner knows of no entry above `to`: the script may correct `read` if `to` is the last.
+    pub caught_up: bool,
+    /// Trim behind the slowest group in the same script.
+    pub trim: bool,
+    pub dead: Vec<DeadLetter>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitReply {
+    /// `read` as it stands now: corrected if `to` is the log's last entry.
+    Committed { read: u64 },
+    /// A normal event: someone else acquired, sought or deleted. Nothing changed.
+    Fenced { found: Option<LeaseView> },
+}
+
+/// Gives the lease back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    pub stream: StreamId,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub fence: Fence,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReleaseReply {
+    Released,
+    Fenced { found: Option<LeaseView> },
+}
+
+/// What the leases say, in the order asked; `None`: there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    pub stream: StreamId,
+    pub group: GroupName,
+    pub partitions: Vec<Partition>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReply {
+    pub leases: Vec<Option<LeaseView>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncKind {
+    /// A live member of the same id is superseded.
+    Join,
+    Heartbeat,
+    Leave,
+}
+
+/// A member tells that it lives and learns whether it is the active one. (Smallest form: one live
+/// member owns all partitions, the others stand by.)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub group: GroupName,
+    pub kind: SyncKind,
+    pub member: MemberId,
+    pub incarnation: Incarnation,
+    /// Counts the syncs of this incarnation from 1; one that is overtaken by a later one is ignored.
+    pub counter: u64,
+    pub session_timeout: Duration,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncReply {
+    Member {
+        generation: u64,
+        /// This member owns all partitions.
+        active: bool,
+        members: u32,
+        /// When the next other member expires, unless it syncs before.
+        next_expiry: Option<Duration>,
+    },
+    /// Not a member (expired, or the group is new): join.
+    Unknown,
+    /// A later incarnation of the same member id joined: exit.
+    Superseded,
+    /// A later sync of this incarnation was seen before.
+    Overtaken,
+    Left,
+    StreamGone,
+}
