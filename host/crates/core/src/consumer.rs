@@ -1,1 +1,795 @@
+//! One partition of one group, as its owner sees it: acquire → consume → drain → released, or broken
+//! with a reason. `(now, event)` in, commands out; what is in the air is a flag or a value here. It must
+//! not know how a command is carried out, nor which partitions a member should own (see `member`).
+//!
+//! ```text
+//!            Assigned            Acquired
+//!   Idle ───────────────▶ Acquiring ─────▶ Consuming ──Revoked──▶ Draining ──all acked──▶ Releasing
+//!    ▲                        │ gone           │ fenced, outcome unknown,          │          │
+//!    │                        ▼                │ lease differs                     │          │
+//!    │                     Broken              ▼                                   ▼          │
+//!    └──────────────────────────────────── Lost: sync first ◀──────────────────────┘◀─────────┘
+//! ```
+//!
+//! Invariants, each checked by the tests below:
+//! - At most one call and at most one commit are in the air, also across tenures.
+//! - Messages are called in log order; the next one only after the one before is settled.
+//! - A commit covers only what is settled, and builds on what the lease is known to hold.
+//! - Nothing is sent twice unless the broker surely did nothing.
+//! - No call starts at or after the end of the trust window.
+//! - What was read under another epoch or from another position is discarded.
 
+use std::collections::VecDeque;
+
+use crate::backoff::Backoff;
+use crate::entry::{self, Entry, RawEntry};
+use crate::lease::{Epoch, Fence, LeaseView};
+use crate::limits;
+use crate::message::{EntryId, Message};
+use crate::names::{Incarnation, Partition, Version};
+use crate::outcome::Outcome;
+use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply};
+use crate::time::{Duration, Time};
+
+/// What a consumer is told once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub partition: Partition,
+    pub incarnation: Incarnation,
+    /// Of the module that handles; dead letters name it.
+    pub version: Version,
+    /// Between two attempts at one message.
+    pub retry: Backoff,
+    /// Between two attempts at a broker that did nothing, and after a lost lease.
+    pub broker: Backoff,
+    /// Bytes, inclusive; an entry with a larger payload is not ours in shape.
+    pub payload_max: usize,
+    /// Where jitter comes from.
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A sync that began after the last loss says that the partition is this member's to take.
+    Assigned,
+    /// It is not any more, or the member leaves: finish the call, commit, release.
+    Revoked,
+    /// The time to drain is over: cancel the call, too.
+    Cut,
+    Acquired(Result<AcquireReply, Failure>),
+    Entries {
+        epoch: Epoch,
+        after: EntryId,
+        entries: Vec<RawEntry>,
+    },
+    Handled {
+        message: Message,
+        outcome: Outcome,
+    },
+    Committed {
+        epoch: Epoch,
+        result: Result<CommitReply, Failure>,
+    },
+    Released(Result<ReleaseReply, Failure>),
+    /// What the lease says, and what this consumer claimed when that was asked.
+    Verified {
+        claim: Claim,
+        found: Option<LeaseView>,
+    },
+}
+
+/// What a consumer holds to be true of its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub epoch: Epoch,
+    pub acked: EntryId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Acquire,
+    /// One answer, [`Event::Entries`], when there is any entry; a later one replaces it.
+    Read {
+        epoch: Epoch,
+        after: EntryId,
+    },
+    StopReading,
+    Call {
+        epoch: Epoch,
+        message: Message,
+    },
+    /// The call in the air ends now; it is answered with [`Outcome::Cancelled`], or as it ended.
+    CancelCall,
+    Commit(Settled),
+    Release {
+        fence: Fence,
+    },
+    /// The instance and all that it knows are gone with the lease.
+    DropInstance,
+    /// The lease is not ours any more, or may not be: sync; only a sync that begins after this may
+    /// assign again.
+    Lost {
+        why: String,
+    },
+    /// Only an operator can mend it.
+    Broken {
+        why: String,
+    },
+    /// Entries were trimmed or deleted by others before they were read.
+    Vanished {
+        entries: u64,
+    },
+}
+
+/// What one commit carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    pub fence: Fence,
+    pub to: EntryId,
+    pub read: u64,
+    pub caught_up: bool,
+    pub trim: bool,
+    pub dead: Vec<DeadLetter>,
+}
+
+/// For people and for the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Idle,
+    Acquiring,
+    Consuming,
+    Draining,
+    Releasing,
+    Broken,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    /// `asked`: the request is in the air.
+    Acquiring {
+        asked: bool,
+        not_before: Time,
+    },
+    Consuming(Tenure),
+    /// Nothing is left to commit.
+    Releasing {
+        fence: Fence,
+        asked: bool,
+        not_before: Time,
+        tries: u32,
+    },
+    Broken,
+}
+
+/// From acquire to release or loss.
+#[derive(Debug)]
+struct Tenure {
+    epoch: Epoch,
+    draining: bool,
+    /// What the lease holds, as far as is known.
+    acked: EntryId,
+    /// What is settled here: the next commit's aim.
+    settled: EntryId,
+    settled_read: u64,
+    dead: Vec<DeadLetter>,
+    dead_bytes: usize,
+    committing: Option<InFlight>,
+    commit_not_before: Time,
+    commit_failures: u32,
+    commits_since_trim: u32,
+    queue: VecDeque<Entry>,
+    queue_bytes: usize,
+    /// The last entry that was read.
+    position: EntryId,
+    reading: bool,
+    /// Of the head of the queue: 1 for the first try.
+    attempt: u32,
+    head_not_before: Time,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    to: EntryId,
+    read: u64,
+    caught_up: bool,
+    dead: Vec<DeadLetter>,
+}
+
+#[derive(Debug)]
+pub struct Consumer {
+    config: Config,
+    state: State,
+    /// A call is in the air, of this tenure or of one that was lost.
+    call: Call,
+    /// To say before anything else.
+    notices: VecDeque<Command>,
+    /// Losses since the last commit that held: keeps a member that is fenced again and again from
+    /// acquiring in a hot loop.
+    losses: u32,
+    lost_at: Time,
+    noise: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    None,
+    Running { epoch: Epoch },
+    Cancelled { epoch: Epoch },
+}
+
+impl Consumer {
+    pub fn new(config: Config) -> Consumer {
+        let noise = config.seed | 1;
+        Consumer {
+            config,
+            state: State::Idle,
+            call: Call::None,
+            notices: VecDeque::new(),
+            losses: 0,
+            lost_at: Time::ZERO,
+            noise,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        match &self.state {
+            State::Idle => Phase::Idle,
+            State::Acquiring { .. } => Phase::Acquiring,
+            State::Consuming(tenure) if tenure.draining => Phase::Draining,
+            State::Consuming(_) => Phase::Consuming,
+            State::Releasing { .. } => Phase::Releasing,
+            State::Broken => Phase::Broken,
+        }
+    }
+
+    /// Nothing is held and nothing is in the air that could have an effect.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle | State::Broken) && self.call == Call::None
+    }
+
+    pub fn claim(&self) -> Option<Claim> {
+        match &self.state {
+            State::Consuming(tenure) => Some(Claim {
+                epoch: tenure.epoch,
+                acked: tenure.acked,
+            }),
+            _ => None,
+        }
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Assigned => self.assigned(),
+            Event::Revoked => self.revoked(),
+            Event::Cut => {
+                self.revoked();
+                self.cancel_call();
+            }
+            Event::Acquired(result) => self.acquired(now, result),
+            Event::Entries {
+                epoch,
+                after,
+                entries,
+            } => self.read(epoch, after, entries),
+            Event::Handled { message, outcome } => self.handled(now, message, outcome),
+            Event::Committed { epoch, result } => self.committed(now, epoch, result),
+            Event::Released(result) => self.released(now, result),
+            Event::Verified { claim, found } => self.verified(now, claim, found),
+        }
+    }
+
+    /// The next thing to do, until there is none. `trust_until`: the end of the member's trust window.
+    pub fn poll(&mut self, now: Time, trust_until: Time) -> Option<Command> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Some(notice);
+        }
+        if now >= trust_until && matches!(self.call, Call::Running { .. }) {
+            self.cancel_call();
+            return self.notices.pop_front();
+        }
+        match &mut self.state {
+            State::Acquiring { asked, not_before } => {
+                // The old call may still run: its instance must be gone before a new one starts.
+                if *asked || now < *not_before || self.call != Call::None {
+                    return None;
+                }
+                *asked = true;
+                Some(Command::Acquire)
+            }
+            State::Consuming(_) => self.poll_tenure(now, trust_until),
+            State::Releasing {
+                fence,
+                asked,
+                not_before,
+                ..
+            } if !*asked && now >= *not_before => {
+                *asked = true;
+                Some(Command::Release {
+                    fence: fence.clone(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// When to poll again if nothing happens before.
+    pub fn poll_timeout(&self, now: Time, trust_until: Time) -> Option<Time> {
+        let mut next: Option<Time> = None;
+        let mut at = |time: Time| next = Some(next.map_or(time, |n| n.min(time)));
+        if matches!(self.call, Call::Running { .. }) {
+            at(trust_until);
+        }
+        match &self.state {
+            State::Acquiring {
+                asked: false,
+                not_before,
+            }
+            | State::Releasing {
+                asked: false,
+                not_before,
+                ..
+            } => at(*not_before),
+            State::Consuming(tenure) => {
+                if tenure.committing.is_none() && tenure.settled > tenure.acked {
+                    at(tenure.commit_not_before);
+                }
+                // With the window over, the next sync wakes us.
+                if !tenure.queue.is_empty() && self.call == Call::None && now < trust_until {
+                    at(tenure.head_not_before);
+                }
+            }
+            _ => {}
+        }
+        next
+    }
+
+    fn poll_tenure(&mut self, now: Time, trust_until: Time) -> Option<Command> {
+        let State::Consuming(tenure) = &mut self.state else {
+            return None;
+        };
+        // Settled must stay a prefix of the log: what is behind a running call waits for it.
+        if self.call == Call::None {
+            tenure.settle_foreign(&self.config);
+        }
+        if let Some(settled) = tenure.commit(now, &self.config.incarnation) {
+            return Some(Command::Commit(settled));
+        }
+        if tenure.draining {
+            let done = tenure.committing.is_none()
+                && tenure.settled == tenure.acked
+                && self.call == Call::None;
+            if done {
+                let fence = tenure.fence(&self.config.incarnation);
+                self.state = State::Releasing {
+                    fence,
+                    asked: false,
+                    not_before: now,
+                    tries: 0,
+                };
+                self.notices.push_back(Command::StopReading);
+                self.notices.push_back(Command::DropInstance);
+                return self.notices.pop_front();
+            }
+            return None;
+        }
+        if let Some(read) = tenure.read_more() {
+            return Some(read);
+        }
+        let may_call = self.call == Call::None
+            && now < trust_until
+            && now >= tenure.head_not_before
+            && tenure.dead.len() < limits::COMMIT_DEAD_MAX
+            && tenure.dead_bytes < limits::COMMIT_DEAD_BYTES;
+        if !may_call {
+            return None;
+        }
+        match tenure.queue.pop_front() {
+            Some(Entry::Ours { id, content }) => {
+                tenure.queue_bytes = tenure.queue_bytes.saturating_sub(content.bytes());
+                self.call = Call::Running {
+                    epoch: tenure.epoch,
+                };
+                Some(Command::Call {
+                    epoch: tenure.epoch,
+                    message: Message {
+                        id,
+                        partition: self.config.partition,
+                        attempt: tenure.attempt,
+                        content,
+                    },
+                })
+            }
+            Some(foreign) => {
+                // Left by settle_foreign because the dead letters were full; they are not any more.
+                tenure.queue.push_front(foreign);
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn assigned(&mut self) {
+        if let State::Idle = self.state {
+            let not_before = if self.losses == 0 {
+                Time::ZERO
+            } else {
+                let noise = self.noise();
+                self.lost_at + self.config.broker.wait(self.losses, noise)
+            };
+            self.state = State::Acquiring {
+                asked: false,
+                not_before,
+            };
+        }
+    }
+
+    fn revoked(&mut self) {
+        match &mut self.state {
+            State::Acquiring { asked: false, .. } => self.state = State::Idle,
+            // The answer decides: a lease that was taken is given back.
+            State::Acquiring {
+                asked: true,
+                not_before,
+            } => *not_before = Time(u64::MAX),
+            State::Consuming(tenure) => tenure.draining = true,
+            State::Idle | State::Releasing { .. } | State::Broken => {}
+        }
+    }
+
+    fn cancel_call(&mut self) {
+        if let Call::Running { epoch } = self.call {
+            self.call = Call::Cancelled { epoch };
+            self.notices.push_back(Command::CancelCall);
+        }
+    }
+
+    fn acquired(&mut self, now: Time, result: Result<AcquireReply, Failure>) {
+        let State::Acquiring {
+            asked: true,
+            not_before,
+        } = self.state
+        else {
+            return;
+        };
+        let revoked = not_before == Time(u64::MAX);
+        match result {
+            Ok(AcquireReply::Acquired {
+                epoch, acked, read, ..
+            }) => {
+                let mut tenure = Tenure::new(epoch, acked, read);
+                tenure.draining = revoked;
+                self.state = State::Consuming(tenure);
+            }
+            Ok(AcquireReply::StreamGone) => self.break_with("the stream is gone, or is another one now under the same name; register it, then start again"),
+            Ok(AcquireReply::GroupGone) => self.break_with("the group is gone from this partition: someone deleted it; start again to create it anew"),
+            Err(Failure::Fatal(why)) => self.break_with(&why),
+            Err(_) if revoked => self.state = State::Idle,
+            Err(Failure::NotDone(_)) => {
+                self.losses = self.losses.saturating_add(1);
+                let noise = self.noise();
+                let not_before = now + self.config.broker.wait(self.losses, noise);
+                self.state = State::Acquiring {
+                    asked: false,
+                    not_before,
+                };
+            }
+            Err(Failure::Unknown(why)) => self.lose(now, format!("acquire: the outcome is unknown: {why}")),
+        }
+    }
+
+    fn read(&mut self, epoch: Epoch, after: EntryId, entries: Vec<RawEntry>) {
+        let State::Consuming(tenure) = &mut self.state else {
+            return;
+        };
+        if tenure.epoch != epoch || tenure.position != after || !tenure.reading {
+            return;
+        }
+        tenure.reading = false;
+        for raw in entries {
+            if raw.id <= tenure.position {
+                continue;
+            }
+            tenure.position = raw.id;
+            let entry = entry::decode(raw, self.config.payload_max);
+            tenure.queue_bytes += entry.bytes();
+            tenure.queue.push_back(entry);
+        }
+    }
+
+    fn handled(&mut self, now: Time, message: Message, outcome: Outcome) {
+        let call = std::mem::replace(&mut self.call, Call::None);
+        let (Call::Running { epoch } | Call::Cancelled { epoch }) = call else {
+            return;
+        };
+        let noise = self.noise();
+        let State::Consuming(tenure) = &mut self.state else {
+            return;
+        };
+        if tenure.epoch != epoch {
+            return;
+        }
+        match outcome {
+            Outcome::Ok => tenure.settle(message.id),
+            Outcome::Reject { reason } => {
+                let letter = DeadLetter {
+                    id: message.id,
+                    reason,
+                    attempts: message.attempt,
+                    version: self.config.version.to_string(),
+                    fields: entry::encode(&message.content),
+                };
+                tenure.bury(letter, message.content.bytes());
+            }
+            Outcome::Retry { after, .. } => {
+                let wait = after
+                    .map(|after| after.min(limits::RETRY_AFTER_MAX))
+                    .unwrap_or_else(|| self.config.retry.wait(message.attempt, noise));
+                tenure.again(message, now + wait, true);
+            }
+            Outcome::Broken { .. } => {
+                let wait = self.config.retry.wait(message.attempt, noise);
+                tenure.again(message, now + wait, true);
+            }
+            Outcome::Cancelled => tenure.again(message, now, false),
+        }
+    }
+
+    fn committed(&mut self, now: Time, epoch: Epoch, result: Result<CommitReply, Failure>) {
+        let noise = self.noise();
+        let State::Consuming(tenure) = &mut self.state else {
+            return;
+        };
+        if tenure.epoch != epoch {
+            return;
+        }
+        let Some(sent) = tenure.committing.take() else {
+            return;
+        };
+        match result {
+            Ok(CommitReply::Committed { read }) => {
+                tenure.acked = sent.to;
+                tenure.commit_failures = 0;
+                // What was settled meanwhile counts on from the corrected number.
+                let correction = read.wrapping_sub(sent.read);
+                tenure.settled_read = tenure.settled_read.wrapping_add(correction);
+                self.losses = 0;
+                if sent.caught_up && read > sent.read {
+                    let entries = read - sent.read;
+                    self.notices.push_back(Command::Vanished { entries });
+                }
+            }
+            Ok(CommitReply::Fenced { found }) => self.lose(
+                now,
+                match found {
+                    Some(view) => format!("fenced: {view}"),
+                    None => "fenced: the lease is gone".to_owned(),
+                },
+            ),
+            Err(Failure::NotDone(_)) => {
+                tenure.commit_failures = tenure.commit_failures.saturating_add(1);
+                tenure.commit_not_before =
+                    now + self.config.broker.wait(tenure.commit_failures, noise);
+                let later = std::mem::replace(&mut tenure.dead, sent.dead);
+                tenure.dead.extend(later);
+            }
+            Err(Failure::Unknown(why)) => {
+                self.lose(now, format!("commit: the outcome is unknown: {why}"));
+            }
+            Err(Failure::Fatal(why)) => self.break_with(&why),
+        }
+    }
+
+    fn released(&mut self, now: Time, result: Result<ReleaseReply, Failure>) {
+        let noise = self.noise();
+        let State::Releasing {
+            asked: asked @ true,
+            not_before,
+            tries,
+            ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        match result {
+            Err(Failure::NotDone(_)) => {
+                *asked = false;
+                *tries = tries.saturating_add(1);
+                *not_before = now + self.config.broker.wait(*tries, noise);
+            }
+            // Released, or someone else's by now, or it will be taken without: an unreleased lease
+            // stops nobody.
+            _ => self.state = State::Idle,
+        }
+    }
+
+    fn verified(&mut self, now: Time, claim: Claim, found: Option<LeaseView>) {
+        let State::Consuming(tenure) = &self.state else {
+            return;
+        };
+        if tenure.epoch != claim.epoch {
+            return;
+        }
+        let newest = tenure
+            .committing
+            .as_ref()
+            .map_or(tenure.acked, |sent| sent.to.max(tenure.acked));
+        let why = match found {
+            None => "the lease is gone".to_owned(),
+            Some(view) => {
+                let same = view.incarnation.as_ref() == Some(&self.config.incarnation)
+                    && view.epoch == claim.epoch
+                    && view.acked >= claim.acked
+                    && view.acked <= newest;
+                if same {
+                    return;
+                }
+                format!(
+                    "the lease differs: {view}; expected epoch {}, acked through {} to {newest}",
+                    claim.epoch.0, claim.acked
+                )
+            }
+        };
+        self.lose(now, why);
+    }
+
+    fn lose(&mut self, now: Time, why: String) {
+        self.drop_tenure();
+        self.state = State::Idle;
+        self.losses = self.losses.saturating_add(1);
+        self.lost_at = now;
+        self.notices.push_back(Command::Lost { why });
+    }
+
+    fn break_with(&mut self, why: &str) {
+        self.drop_tenure();
+        self.state = State::Broken;
+        self.notices.push_back(Command::Broken {
+            why: why.to_owned(),
+        });
+    }
+
+    fn drop_tenure(&mut self) {
+        if matches!(self.state, State::Consuming(_)) {
+            self.cancel_call();
+            self.notices.push_back(Command::StopReading);
+            self.notices.push_back(Command::DropInstance);
+        }
+    }
+
+    /// xorshift64: jitter needs no better, and the same seed gives the same run.
+    fn noise(&mut self) -> u64 {
+        self.noise ^= self.noise << 13;
+        self.noise ^= self.noise >> 7;
+        self.noise ^= self.noise << 17;
+        self.noise
+    }
+}
+
+impl Tenure {
+    fn new(epoch: Epoch, acked: EntryId, read: u64) -> Tenure {
+        Tenure {
+            epoch,
+            draining: false,
+            acked,
+            settled: acked,
+            settled_read: read,
+            dead: Vec::new(),
+            dead_bytes: 0,
+            committing: None,
+            commit_not_before: Time::ZERO,
+            commit_failures: 0,
+            commits_since_trim: 0,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            position: acked,
+            reading: false,
+            attempt: 1,
+            head_not_before: Time::ZERO,
+        }
+    }
+
+    fn fence(&self, incarnation: &Incarnation) -> Fence {
+        Fence {
+            incarnation: incarnation.clone(),
+            epoch: self.epoch,
+            from: self.acked,
+        }
+    }
+
+    fn settle(&mut self, id: EntryId) {
+        self.settled = id;
+        self.settled_read = self.settled_read.saturating_add(1);
+        self.attempt = 1;
+        self.head_not_before = Time::ZERO;
+    }
+
+    fn bury(&mut self, letter: DeadLetter, bytes: usize) {
+        let id = letter.id;
+        self.dead.push(letter);
+        self.dead_bytes += bytes;
+        self.settle(id);
+    }
+
+    fn again(&mut self, message: Message, not_before: Time, counts: bool) {
+        self.queue_bytes += message.content.bytes();
+        self.attempt = message.attempt.saturating_add(u32::from(counts));
+        self.head_not_before = not_before;
+        self.queue.push_front(Entry::Ours {
+            id: message.id,
+            content: message.content,
+        });
+    }
+
+    /// Entries that are not ours in shape, at the head, become dead letters without a call.
+    fn settle_foreign(&mut self, config: &Config) {
+        while !self.draining
+            && self.dead.len() < limits::COMMIT_DEAD_MAX
+            && self.dead_bytes < limits::COMMIT_DEAD_BYTES
+        {
+            let Some(Entry::Foreign { .. }) = self.queue.front() else {
+                return;
+            };
+            let Some(Entry::Foreign { id, fields, why }) = self.queue.pop_front() else {
+                return;
+            };
+            let bytes = fields.iter().map(|(n, v)| n.len() + v.len()).sum();
+            self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
+            let letter = DeadLetter {
+                id,
+                reason: why.to_string(),
+                attempts: 0,
+                version: config.version.to_string(),
+                fields,
+            };
+            self.bury(letter, bytes);
+        }
+    }
+
+    fn commit(&mut self, now: Time, incarnation: &Incarnation) -> Option<Settled> {
+        if self.committing.is_some() || self.settled == self.acked || now < self.commit_not_before {
+            return None;
+        }
+        self.commits_since_trim += 1;
+        let trim = self.commits_since_trim >= limits::COMMITS_PER_TRIM;
+        if trim {
+            self.commits_since_trim = 0;
+        }
+        let sent = InFlight {
+            to: self.settled,
+            read: self.settled_read,
+            caught_up: self.settled == self.position,
+            dead: std::mem::take(&mut self.dead),
+        };
+        self.dead_bytes = 0;
+        let settled = Settled {
+            fence: self.fence(incarnation),
+            to: sent.to,
+            read: sent.read,
+            caught_up: sent.caught_up,
+            trim,
+            dead: sent.dead.clone(),
+        };
+        self.committing = Some(sent);
+        Some(settled)
+    }
+
+    fn read_more(&mut self) -> Option<Command> {
+        let room = self.queue.len() < limits::QUEUE_ENTRIES_MAX / 2
+            && self.queue_bytes < limits::QUEUE_BYTES_MAX / 2;
+        if self.reading || !room {
+            return None;
+        }
+        self.reading = true;
+        Some(Command::Read {
+            epoch: self.epoch,
+            after: self.position,
+        })
+    }
+}
+
+/// The longest wait for a broker that did nothing: short, because order waits with it.
+pub const BROKER_BACKOFF: Backoff = Backoff {
+    initial: Duration::from_millis(50),
+    max: Duration::from_secs(2),
+};

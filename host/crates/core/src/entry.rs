@@ -81,11 +81,7 @@ pub fn decode(raw: RawEntry, payload_max: usize) -> Entry {
         return Entry::Foreign { id, fields, why };
     }
     // The shape holds, so each field can be moved out; only attributes and key can still be refused.
-    let why = match check_values(&fields, payload_max) {
-        Ok(()) => None,
-        Err(why) => Some(why),
-    };
-    if let Some(why) = why {
+    if let Err(why) = check_values(&fields, payload_max) {
         return Entry::Foreign { id, fields, why };
     }
     let (mut key, mut payload, mut attributes) = (Vec::new(), Vec::new(), Vec::new());

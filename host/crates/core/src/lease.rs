@@ -3,6 +3,8 @@
 //! holds the scripts against it. It must not know clocks: a lease never expires, it ends by release or
 //! by the next acquire.
 
+use std::fmt;
+
 use crate::message::EntryId;
 use crate::names::{Incarnation, MemberId, Version};
 
@@ -55,6 +57,16 @@ pub struct LeaseView {
     pub incarnation: Option<Incarnation>,
     pub epoch: Epoch,
     pub acked: EntryId,
+}
+
+impl fmt::Display for LeaseView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (epoch, acked) = (self.epoch.0, self.acked);
+        match &self.incarnation {
+            Some(owner) => write!(f, "held by {owner} in epoch {epoch}, acked through {acked}"),
+            None => write!(f, "released after epoch {epoch}, acked through {acked}"),
+        }
+    }
 }
 
 impl Lease {

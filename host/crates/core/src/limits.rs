@@ -36,3 +36,9 @@ pub const REASON_BYTES_MAX: usize = 4 * 1024;
 pub const STDERR_TAIL_BYTES: usize = 1024;
 /// Bytes of one guest log line; what is longer is cut and marked.
 pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of dead letters in one commit, before the next message is handled.
+pub const COMMIT_DEAD_BYTES: usize = 4 * 1024 * 1024;
+/// Commits of a partition between two trims by its owner. A full partition is trimmed by append, too.
+pub const COMMITS_PER_TRIM: u32 = 8;
+/// The longest delay that a handler's own wish for a retry is followed to.
+pub const RETRY_AFTER_MAX: std::time::Duration = std::time::Duration::from_secs(3600);

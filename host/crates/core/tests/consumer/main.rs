@@ -1,0 +1,5 @@
+//! The partition consumer: step by step, and against a model under random faults.
+
+mod model;
+mod steps;
+mod support;

@@ -1,0 +1,351 @@
+//! Two consumers of one partition against a model of the log and of the lease, with lost answers, wrong
+//! turns of the coordinator and handlers that fail. What must hold is judged by what the handlers and
+//! the lease did, not by what the consumers believe. (The simulator of the whole protocol comes on top.)
+
+use std::collections::VecDeque;
+
+use crate::support::*;
+use proptest::prelude::*;
+use segmenter_core::consumer::{Claim, Command, Consumer, Event};
+use segmenter_core::entry::RawEntry;
+use segmenter_core::lease::{Lease, Owner};
+use segmenter_core::message::{EntryId, Message};
+use segmenter_core::outcome::{Fault, Outcome};
+use segmenter_core::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
+use segmenter_core::time::{Duration, Time};
+
+/// One step of the world. Numbers are taken modulo what there is to choose from.
+#[derive(Debug, Clone)]
+enum Step {
+    Append {
+        foreign: bool,
+    },
+    /// The coordinator is not trusted: it may assign to both.
+    Assign(bool),
+    Revoke(bool),
+    /// Carries out the oldest request of a consumer; `fate` decides about effect and answer.
+    Execute {
+        who: bool,
+        fate: u8,
+    },
+    Call {
+        who: bool,
+        outcome: u8,
+    },
+    Verify(bool),
+    Wait(u16),
+    Kill(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => prop::bool::weighted(0.1).prop_map(|foreign| Step::Append { foreign }),
+        2 => any::<bool>().prop_map(Step::Assign),
+        1 => any::<bool>().prop_map(Step::Revoke),
+        8 => (any::<bool>(), any::<u8>()).prop_map(|(who, fate)| Step::Execute { who, fate }),
+        6 => (any::<bool>(), any::<u8>()).prop_map(|(who, outcome)| Step::Call { who, outcome }),
+        1 => any::<bool>().prop_map(Step::Verify),
+        2 => (0u16..500).prop_map(Step::Wait),
+        1 => prop::bool::weighted(0.5).prop_map(Step::Kill),
+    ]
+}
+
+struct Node {
+    consumer: Consumer,
+    incarnation: String,
+    requests: VecDeque<Command>,
+    calling: Option<Message>,
+    cancelled: bool,
+    claimed: Option<Claim>,
+    /// Must be synced before it may be assigned again.
+    lost: bool,
+    /// Ids settled in this tenure, in order.
+    settled: Vec<EntryId>,
+}
+
+struct World {
+    now: Time,
+    log: Vec<RawEntry>,
+    lease: Lease,
+    dead: Vec<EntryId>,
+    /// (id, ok) as handlers saw them, of all nodes.
+    handled: Vec<(EntryId, bool)>,
+    nodes: [Node; 2],
+    born: u32,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            now: Time(1_000),
+            log: Vec::new(),
+            lease: Lease::new(EntryId::ZERO, 0),
+            dead: Vec::new(),
+            handled: Vec::new(),
+            nodes: [node(1), node(2)],
+            born: 2,
+        }
+    }
+
+    fn step(&mut self, step: &Step, faults: bool) {
+        match *step {
+            Step::Append { foreign: other } => {
+                let n = self.log.len() as u64 + 1;
+                self.log.push(if other { foreign(n) } else { ours(n) });
+            }
+            Step::Assign(who) => {
+                let node = &mut self.nodes[usize::from(who)];
+                node.lost = false;
+                node.consumer.handle(self.now, Event::Assigned);
+            }
+            Step::Revoke(who) => {
+                self.nodes[usize::from(who)]
+                    .consumer
+                    .handle(self.now, Event::Revoked);
+            }
+            Step::Execute { who, fate } => {
+                self.execute(usize::from(who), if faults { fate } else { 0 })
+            }
+            Step::Call { who, outcome } => {
+                self.call(usize::from(who), if faults { outcome } else { 0 })
+            }
+            Step::Verify(who) => {
+                let found = Some(self.lease.view());
+                let node = &mut self.nodes[usize::from(who)];
+                // The claim of an earlier moment is as good: it only asks for less.
+                if let Some(claim) = node.claimed.take() {
+                    node.consumer
+                        .handle(self.now, Event::Verified { claim, found });
+                }
+                node.claimed = node.consumer.claim();
+            }
+            Step::Wait(ms) => self.now = self.now + Duration::from_millis(u64::from(ms)),
+            Step::Kill(who) => {
+                if faults {
+                    self.born += 1;
+                    self.nodes[usize::from(who)] = node(self.born);
+                }
+            }
+        }
+        for who in 0..2 {
+            self.poll(who);
+        }
+    }
+
+    fn poll(&mut self, who: usize) {
+        let node = &mut self.nodes[who];
+        let mut commands = 0;
+        while let Some(command) = node.consumer.poll(self.now, FAR) {
+            commands += 1;
+            assert!(commands < 1_000, "endless");
+            match command {
+                Command::Call { message, .. } => {
+                    assert!(node.calling.is_none(), "two calls in the air");
+                    node.calling = Some(message);
+                    node.cancelled = false;
+                }
+                Command::CancelCall => node.cancelled = true,
+                Command::StopReading => {
+                    node.requests.retain(|r| !matches!(r, Command::Read { .. }))
+                }
+                Command::DropInstance => node.settled.clear(),
+                Command::Lost { .. } => node.lost = true,
+                Command::Broken { why } => panic!("broken: {why}"),
+                Command::Vanished { .. } => panic!("nothing vanished here"),
+                Command::Commit(_) => {
+                    let in_air = node
+                        .requests
+                        .iter()
+                        .any(|r| matches!(r, Command::Commit(_)));
+                    assert!(!in_air, "two commits in the air");
+                    node.requests.push_back(command);
+                }
+                other => {
+                    assert!(!node.lost, "{other:?} before a sync");
+                    node.requests.push_back(other);
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, who: usize, outcome: u8) {
+        let node = &mut self.nodes[who];
+        let Some(message) = node.calling.take() else {
+            return;
+        };
+        let outcome = match outcome % 8 {
+            _ if node.cancelled => Outcome::Cancelled,
+            0..=4 => Outcome::Ok,
+            5 => Outcome::Retry {
+                reason: String::new(),
+                after: None,
+            },
+            6 => Outcome::Broken {
+                fault: Fault::Trap,
+                reason: String::new(),
+            },
+            _ => Outcome::Reject {
+                reason: String::new(),
+            },
+        };
+        self.handled.push((message.id, outcome == Outcome::Ok));
+        if matches!(outcome, Outcome::Ok | Outcome::Reject { .. }) {
+            if let Some(last) = node.settled.last() {
+                assert!(*last < message.id, "out of order within a tenure");
+            }
+            node.settled.push(message.id);
+        }
+        node.consumer
+            .handle(self.now, Event::Handled { message, outcome });
+    }
+
+    /// fate: mostly done and answered; else refused, lost before the effect, or lost after it.
+    fn execute(&mut self, who: usize, fate: u8) {
+        let Some(request) = self.nodes[who].requests.pop_front() else {
+            return;
+        };
+        let (happens, failure) = match fate % 10 {
+            0..=6 => (true, None),
+            7 => (false, Some(Failure::NotDone("not done".to_owned()))),
+            8 => (false, Some(Failure::Unknown("cut before".to_owned()))),
+            _ => (true, Some(Failure::Unknown("cut after".to_owned()))),
+        };
+        let event = match request {
+            Command::Read { epoch, after } => {
+                let entries: Vec<_> = self
+                    .log
+                    .iter()
+                    .filter(|e| e.id > after)
+                    .take(3)
+                    .cloned()
+                    .collect();
+                if entries.is_empty() || failure.is_some() {
+                    self.nodes[who].requests.push_back(request);
+                    return;
+                }
+                Event::Entries {
+                    epoch,
+                    after,
+                    entries,
+                }
+            }
+            Command::Acquire => {
+                let owner = Owner {
+                    incarnation: self.nodes[who].incarnation.parse().unwrap(),
+                    member: "m".parse().unwrap(),
+                    version: "v".parse().unwrap(),
+                };
+                if happens {
+                    self.lease.acquire(owner, self.now.0);
+                }
+                Event::Acquired(failure.map_or(
+                    Ok(AcquireReply::Acquired {
+                        epoch: self.lease.epoch,
+                        acked: self.lease.acked,
+                        read: self.lease.read,
+                        unreleased: false,
+                    }),
+                    Err,
+                ))
+            }
+            Command::Commit(settled) => {
+                let before = self.lease.acked;
+                let epoch = settled.fence.epoch;
+                let held = happens && self.lease.commit(&settled.fence, settled.to, settled.read);
+                if held {
+                    assert!(before < settled.to, "a commit goes forward");
+                    self.dead
+                        .extend(settled.dead.iter().map(|letter| letter.id));
+                    for entry in self
+                        .log
+                        .iter()
+                        .filter(|e| e.id > before && e.id <= settled.to)
+                    {
+                        let ok = self.handled.iter().any(|(id, ok)| *ok && *id == entry.id);
+                        let buried = self.dead.contains(&entry.id);
+                        assert!(ok || buried, "{} was settled without a reason", entry.id);
+                    }
+                    assert_eq!(
+                        settled.read, settled.to.ms,
+                        "the count of settled entries is exact"
+                    );
+                }
+                let reply = if held {
+                    CommitReply::Committed { read: settled.read }
+                } else {
+                    CommitReply::Fenced {
+                        found: Some(self.lease.view()),
+                    }
+                };
+                Event::Committed {
+                    epoch,
+                    result: failure.map_or(Ok(reply), Err),
+                }
+            }
+            Command::Release { fence } => {
+                let released = happens && self.lease.release(&fence);
+                let reply = if released {
+                    ReleaseReply::Released
+                } else {
+                    ReleaseReply::Fenced {
+                        found: Some(self.lease.view()),
+                    }
+                };
+                Event::Released(failure.map_or(Ok(reply), Err))
+            }
+            other => panic!("{other:?} is no request"),
+        };
+        self.nodes[who].consumer.handle(self.now, event);
+    }
+}
+
+fn node(n: u32) -> Node {
+    let incarnation = format!("i{n}");
+    Node {
+        consumer: Consumer::new(config(&incarnation)),
+        incarnation,
+        requests: VecDeque::new(),
+        calling: None,
+        cancelled: false,
+        claimed: None,
+        lost: false,
+        settled: Vec::new(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn whatever_happens_every_entry_is_settled_once_and_in_order(steps in prop::collection::vec(step(), 0..300)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step, true);
+        }
+        // The faults stop, and one node is told to take the partition.
+        world.step(&Step::Revoke(true), false);
+        let last = world.log.len() as u64;
+        for round in 0.. {
+            prop_assert!(round < 10_000, "stuck: {:?}", world.nodes.map(|n| n.consumer));
+            for step in [
+                Step::Execute { who: false, fate: 0 },
+                Step::Execute { who: true, fate: 0 },
+                Step::Call { who: false, outcome: 0 },
+                Step::Call { who: true, outcome: 0 },
+                Step::Assign(false),
+                Step::Verify(false),
+                Step::Wait(499),
+            ] {
+                world.step(&step, false);
+            }
+            let owner = world.lease.owner.as_ref().map(|o| o.incarnation.to_string());
+            let owned = owner.as_deref() == Some(&world.nodes[0].incarnation);
+            if owned && world.lease.acked.ms == last && world.nodes[1].consumer.is_idle() {
+                break;
+            }
+        }
+        let mut dead = world.dead.clone();
+        dead.dedup();
+        prop_assert_eq!(&dead, &world.dead, "a dead letter is kept once");
+        prop_assert!(dead.is_sorted(), "dead letters are kept in log order");
+    }
+}

@@ -1,0 +1,371 @@
+//! The partition consumer alone: what it asks for, and what it must never ask for.
+
+use crate::support::*;
+use segmenter_core::consumer::{Command, Event, Phase};
+use segmenter_core::lease::{Epoch, LeaseView};
+use segmenter_core::limits;
+use segmenter_core::outcome::{Fault, Outcome};
+use segmenter_core::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
+use segmenter_core::time::{Duration, Time};
+
+#[test]
+fn a_partition_goes_from_acquire_over_consume_and_drain_to_released() {
+    let mut c = Driver::new();
+    c.event(Event::Assigned);
+    assert_eq!(c.commands(), [Command::Acquire]);
+    c.acquired(7, 0);
+    assert_eq!(c.commands(), [read(7, 0)]);
+    c.entries(7, 0, &[1, 2]);
+    let first = c.the_call();
+    c.event(Event::Revoked);
+    assert_eq!(c.drain_commands(), [], "the call in the air is waited for");
+    c.handled(first, Outcome::Ok);
+    let commit = c.the_commit();
+    assert_eq!(
+        (commit.fence.from, commit.to, commit.read),
+        (id(0), id(1), 1)
+    );
+    assert!(!commit.caught_up, "entry 2 is known");
+    c.committed(7, 1);
+    let released = c.commands();
+    let [
+        Command::StopReading,
+        Command::DropInstance,
+        Command::Release { fence },
+    ] = &released[..]
+    else {
+        panic!("{released:?}");
+    };
+    assert_eq!((fence.epoch, fence.from), (Epoch(7), id(1)));
+    assert_eq!(c.consumer.phase(), Phase::Releasing);
+    c.event(Event::Released(Ok(ReleaseReply::Released)));
+    assert!(c.consumer.is_idle());
+}
+
+#[test]
+fn what_is_handled_while_a_commit_is_in_the_air_rides_in_the_next_one() {
+    let mut c = Driver::consuming(&[1, 2, 3]);
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok);
+    assert_eq!(c.the_commit().to, id(1));
+    for expected in [2, 3] {
+        let call = c.the_call();
+        assert_eq!(call.id, id(expected));
+        c.handled(call, Outcome::Ok);
+    }
+    assert_eq!(c.drain_commands(), [], "no second commit in the air");
+    c.committed(EPOCH, 1);
+    let commit = c.the_commit();
+    assert_eq!(
+        (commit.fence.from, commit.to, commit.read),
+        (id(1), id(3), 3)
+    );
+    assert!(commit.caught_up);
+}
+
+#[test]
+fn a_retry_waits_in_place_and_counts_attempts() {
+    let mut c = Driver::consuming(&[1, 2]);
+    for attempt in 1..=3 {
+        let call = c.the_call();
+        assert_eq!((call.id, call.attempt), (id(1), attempt));
+        let outcome = if attempt == 1 {
+            Outcome::Broken {
+                fault: Fault::Trap,
+                reason: "trap".to_owned(),
+            }
+        } else {
+            Outcome::Retry {
+                reason: "later".to_owned(),
+                after: None,
+            }
+        };
+        c.handled(call, outcome);
+        assert_eq!(c.drain_commands(), [], "message 2 must not overtake");
+        c.now = c
+            .consumer
+            .poll_timeout(c.now, FAR)
+            .expect("a retry is due some time");
+    }
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok);
+    assert_eq!(c.the_call().attempt, 1, "attempts belong to one message");
+}
+
+#[test]
+fn the_delay_that_a_handler_asks_for_wins() {
+    let mut c = Driver::consuming(&[1]);
+    let call = c.the_call();
+    let after = Some(Duration::from_secs(77));
+    c.handled(
+        call,
+        Outcome::Retry {
+            reason: String::new(),
+            after,
+        },
+    );
+    assert_eq!(
+        c.consumer.poll_timeout(c.now, FAR),
+        Some(c.now + Duration::from_secs(77))
+    );
+}
+
+#[test]
+fn a_reject_and_an_entry_of_another_shape_become_dead_letters_of_the_same_commit() {
+    let mut c = Driver::consuming(&[1]);
+    let call = c.the_call();
+    c.drain_commands();
+    c.event(Event::Entries {
+        epoch: Epoch(EPOCH),
+        after: id(1),
+        entries: vec![foreign(2)],
+    });
+    assert_eq!(
+        c.commands(),
+        [read(EPOCH, 2)],
+        "what is behind the running call waits"
+    );
+    c.handled(
+        call,
+        Outcome::Reject {
+            reason: "no".to_owned(),
+        },
+    );
+    let commit = c.the_commit();
+    let dead: Vec<_> = commit.dead.iter().map(|d| (d.id, d.attempts)).collect();
+    assert_eq!((commit.to, dead), (id(2), vec![(id(1), 1), (id(2), 0)]));
+    assert_eq!(commit.dead[1].fields, foreign(2).fields, "kept whole");
+}
+
+#[test]
+fn no_more_dead_letters_pile_up_than_one_commit_carries() {
+    let mut c = Driver::consuming(&[]);
+    let entries = (1..=200).map(foreign).collect();
+    c.event(Event::Entries {
+        epoch: Epoch(EPOCH),
+        after: id(0),
+        entries,
+    });
+    let mut buried = 0;
+    while buried < 200 {
+        let commit = c.the_commit();
+        assert!(commit.dead.len() <= limits::COMMIT_DEAD_MAX);
+        buried += commit.dead.len();
+        c.committed(EPOCH, commit.read);
+    }
+}
+
+#[test]
+fn what_was_read_in_another_epoch_or_from_another_position_is_discarded() {
+    let mut c = Driver::consuming(&[]);
+    c.entries(EPOCH - 1, 0, &[1]);
+    c.entries(EPOCH, 5, &[6]);
+    assert_eq!(c.commands(), []);
+    c.entries(EPOCH, 0, &[1]);
+    assert_eq!(c.the_call().id, id(1));
+    c.entries(EPOCH, 0, &[1]);
+    c.drain_commands();
+    assert_eq!(c.commands(), [], "the same answer twice counts once");
+}
+
+#[test]
+fn no_call_starts_after_the_trust_window_and_the_running_one_is_cancelled() {
+    let mut c = Driver::consuming(&[1]);
+    c.trust_until = c.now;
+    assert!(c.drain_commands().is_empty());
+    c.trust_until = c.now + Duration::from_secs(1);
+    let call = c.the_call();
+    assert_eq!(
+        c.consumer.poll_timeout(c.now, c.trust_until),
+        Some(c.trust_until)
+    );
+    c.now = c.trust_until;
+    assert_eq!(c.commands(), [Command::CancelCall]);
+    c.handled(call, Outcome::Cancelled);
+    assert_eq!(c.commands(), []);
+    c.trust_until = FAR;
+    assert_eq!(c.the_call().attempt, 1, "a cancelled call is no attempt");
+}
+
+#[test]
+fn a_fenced_commit_drops_everything_and_waits_for_a_sync() {
+    let mut c = Driver::consuming(&[1, 2]);
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok);
+    c.the_commit();
+    let running = c.the_call();
+    let result = Ok(CommitReply::Fenced { found: None });
+    c.event(Event::Committed {
+        epoch: Epoch(EPOCH),
+        result,
+    });
+    let said = c.commands();
+    assert!(matches!(
+        &said[..],
+        [
+            Command::CancelCall,
+            Command::StopReading,
+            Command::DropInstance,
+            Command::Lost { .. }
+        ]
+    ));
+    c.event(Event::Assigned);
+    c.now = c.now + Duration::from_secs(60);
+    assert_eq!(
+        c.commands(),
+        [],
+        "the old call must end before anything new begins"
+    );
+    c.handled(running, Outcome::Ok);
+    assert_eq!(c.commands(), [Command::Acquire]);
+    c.acquired(EPOCH + 1, 1);
+    assert_eq!(
+        c.commands(),
+        [read(EPOCH + 1, 1)],
+        "nothing of the old tenure counts"
+    );
+}
+
+#[test]
+fn a_commit_that_surely_did_nothing_is_sent_again_with_the_same_fence_and_letters() {
+    let mut c = Driver::consuming(&[1]);
+    let call = c.the_call();
+    c.handled(
+        call,
+        Outcome::Reject {
+            reason: "no".to_owned(),
+        },
+    );
+    let first = c.the_commit();
+    let result = Err(Failure::NotDone("OOM".to_owned()));
+    c.event(Event::Committed {
+        epoch: Epoch(EPOCH),
+        result,
+    });
+    assert_eq!(c.drain_commands(), []);
+    c.now = c
+        .consumer
+        .poll_timeout(c.now, FAR)
+        .expect("it will be tried again");
+    let second = c.the_commit();
+    assert_eq!(
+        (first.fence, first.to, first.dead),
+        (second.fence, second.to, second.dead)
+    );
+}
+
+#[test]
+fn a_commit_whose_answer_was_lost_is_never_sent_again() {
+    let mut c = Driver::consuming(&[1]);
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok);
+    c.the_commit();
+    let result = Err(Failure::Unknown("cut".to_owned()));
+    c.event(Event::Committed {
+        epoch: Epoch(EPOCH),
+        result,
+    });
+    assert!(matches!(c.commands().last(), Some(Command::Lost { .. })));
+    c.now = c.now + Duration::from_secs(60);
+    assert_eq!(c.commands(), [], "not before a sync says so");
+}
+
+#[test]
+fn a_lease_that_differs_is_dropped_and_one_that_is_merely_ahead_is_not() {
+    let view = |incarnation: &str, epoch, acked| {
+        Some(LeaseView {
+            incarnation: Some(incarnation.parse().unwrap()),
+            epoch: Epoch(epoch),
+            acked: id(acked),
+        })
+    };
+    for (found, lost) in [
+        (view(INCARNATION, EPOCH, 1), false),
+        (view(INCARNATION, EPOCH, 2), false),
+        (view(INCARNATION, EPOCH, 3), true),
+        (view(INCARNATION, EPOCH, 0), true),
+        (view(INCARNATION, EPOCH + 1, 1), true),
+        (view("other", EPOCH, 1), true),
+        (None, true),
+    ] {
+        let mut c = Driver::consuming(&[1, 2]);
+        let call = c.the_call();
+        c.handled(call, Outcome::Ok);
+        c.the_commit();
+        c.committed(EPOCH, 1);
+        let call = c.the_call();
+        c.handled(call, Outcome::Ok);
+        let claim = c.consumer.claim().expect("consuming");
+        c.the_commit();
+        c.event(Event::Verified {
+            claim,
+            found: found.clone(),
+        });
+        let said = c.drain_commands();
+        let was_lost = said.iter().any(|c| matches!(c, Command::Lost { .. }));
+        assert_eq!(was_lost, lost, "{found:?}: {said:?}");
+    }
+}
+
+#[test]
+fn a_group_that_is_gone_breaks_the_partition_with_a_reason() {
+    let mut c = Driver::new();
+    c.event(Event::Assigned);
+    c.commands();
+    c.event(Event::Acquired(Ok(AcquireReply::GroupGone)));
+    assert!(
+        matches!(&c.commands()[..], [Command::Broken { why }] if why.contains("group is gone"))
+    );
+    c.event(Event::Assigned);
+    assert_eq!(c.commands(), [], "broken stays broken");
+}
+
+#[test]
+fn entries_that_others_removed_are_counted() {
+    let mut c = Driver::consuming(&[5]);
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok);
+    assert!(c.the_commit().caught_up);
+    c.committed(EPOCH, 5);
+    assert_eq!(
+        c.drain_commands().last(),
+        Some(&Command::Vanished { entries: 4 })
+    );
+}
+
+#[test]
+fn a_revoke_while_an_acquire_is_in_the_air_gives_the_lease_back() {
+    let mut c = Driver::new();
+    c.event(Event::Assigned);
+    c.commands();
+    c.event(Event::Revoked);
+    assert!(!c.consumer.is_idle());
+    c.acquired(9, 4);
+    assert!(matches!(c.commands().last(), Some(Command::Release { .. })));
+    c.event(Event::Released(Ok(ReleaseReply::Fenced { found: None })));
+    assert!(
+        c.consumer.is_idle(),
+        "someone else's by now is as good as released"
+    );
+}
+
+#[test]
+fn losing_again_and_again_is_no_hot_loop() {
+    let mut c = Driver::new();
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        c.event(Event::Assigned);
+        let due = c
+            .consumer
+            .poll_timeout(c.now, FAR)
+            .expect("an acquire is due");
+        waits.push(due.max(c.now).since(c.now));
+        c.now = c.now.max(due);
+        assert_eq!(c.commands(), [Command::Acquire]);
+        c.event(Event::Acquired(Err(Failure::Unknown("cut".to_owned()))));
+        c.drain_commands();
+    }
+    assert_eq!(waits[0], Duration::ZERO);
+    assert!(waits[5] > waits[1] * 4, "{waits:?}");
+    assert!(Time::ZERO < c.now);
+}

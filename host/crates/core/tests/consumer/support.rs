@@ -1,0 +1,151 @@
+//! Drives one consumer by hand, and reads its commands.
+
+use segmenter_core::backoff::Backoff;
+use segmenter_core::consumer::{Command, Config, Consumer, Event, Settled};
+use segmenter_core::entry::RawEntry;
+use segmenter_core::lease::Epoch;
+use segmenter_core::message::{EntryId, Message};
+use segmenter_core::names::Partition;
+use segmenter_core::outcome::Outcome;
+use segmenter_core::port::{AcquireReply, CommitReply};
+use segmenter_core::time::{Duration, Time};
+
+pub(crate) const FAR: Time = Time(u64::MAX);
+pub(crate) const EPOCH: u64 = 100;
+pub(crate) const INCARNATION: &str = "me";
+
+pub(crate) fn id(n: u64) -> EntryId {
+    EntryId { ms: n, seq: 0 }
+}
+
+pub(crate) fn ours(n: u64) -> RawEntry {
+    let fields = vec![
+        (b"k".to_vec(), b"key".to_vec()),
+        (b"p".to_vec(), n.to_string().into_bytes()),
+    ];
+    RawEntry { id: id(n), fields }
+}
+
+pub(crate) fn foreign(n: u64) -> RawEntry {
+    let fields = vec![(b"what".to_vec(), n.to_string().into_bytes())];
+    RawEntry { id: id(n), fields }
+}
+
+pub(crate) fn read(epoch: u64, after: u64) -> Command {
+    Command::Read {
+        epoch: Epoch(epoch),
+        after: id(after),
+    }
+}
+
+pub(crate) fn config(incarnation: &str) -> Config {
+    Config {
+        partition: Partition(3),
+        incarnation: incarnation.parse().unwrap(),
+        version: "v1".parse().unwrap(),
+        retry: Backoff {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+        },
+        broker: segmenter_core::consumer::BROKER_BACKOFF,
+        payload_max: 1024,
+        seed: 42,
+    }
+}
+
+pub(crate) struct Driver {
+    pub(crate) consumer: Consumer,
+    pub(crate) now: Time,
+    pub(crate) trust_until: Time,
+    waiting: Vec<Command>,
+}
+
+impl Driver {
+    pub(crate) fn new() -> Driver {
+        Driver {
+            consumer: Consumer::new(config(INCARNATION)),
+            now: Time(1_000_000),
+            trust_until: FAR,
+            waiting: Vec::new(),
+        }
+    }
+    /// In epoch [`EPOCH`], acked through 0; `entries` are read if there are any, else a read is out.
+    pub(crate) fn consuming(entries: &[u64]) -> Driver {
+        let mut driver = Driver::new();
+        driver.event(Event::Assigned);
+        assert_eq!(driver.commands(), [Command::Acquire]);
+        driver.acquired(EPOCH, 0);
+        assert_eq!(driver.commands(), [read(EPOCH, 0)]);
+        if !entries.is_empty() {
+            driver.entries(EPOCH, 0, entries);
+        }
+        driver
+    }
+    pub(crate) fn event(&mut self, event: Event) {
+        self.consumer.handle(self.now, event);
+    }
+    /// Polls until there is nothing to do; what was set aside by `the_*` comes first.
+    pub(crate) fn commands(&mut self) -> Vec<Command> {
+        let mut commands = std::mem::take(&mut self.waiting);
+        while let Some(command) = self.consumer.poll(self.now, self.trust_until) {
+            commands.push(command);
+            assert!(commands.len() < 1000, "endless: {commands:?}");
+        }
+        commands
+    }
+    pub(crate) fn drain_commands(&mut self) -> Vec<Command> {
+        let mut commands = self.commands();
+        commands.retain(|c| !matches!(c, Command::Read { .. }));
+        commands
+    }
+    /// The one call among the commands; the others are set aside.
+    pub(crate) fn the_call(&mut self) -> Message {
+        let commands = self.commands();
+        let mut calls = Vec::new();
+        for command in commands {
+            match command {
+                Command::Call { message, .. } => calls.push(message),
+                other => self.waiting.push(other),
+            }
+        }
+        assert_eq!(calls.len(), 1, "besides {:?}", self.waiting);
+        calls.remove(0)
+    }
+    pub(crate) fn the_commit(&mut self) -> Settled {
+        let commands = self.commands();
+        let mut commits = Vec::new();
+        for command in commands {
+            match command {
+                Command::Commit(settled) => commits.push(settled),
+                Command::Call { .. } => self.waiting.push(command),
+                _ => {}
+            }
+        }
+        assert_eq!(commits.len(), 1);
+        commits.remove(0)
+    }
+    pub(crate) fn acquired(&mut self, epoch: u64, acked: u64) {
+        self.event(Event::Acquired(Ok(AcquireReply::Acquired {
+            epoch: Epoch(epoch),
+            acked: id(acked),
+            read: acked,
+            unreleased: false,
+        })));
+    }
+    pub(crate) fn entries(&mut self, epoch: u64, after: u64, entries: &[u64]) {
+        self.event(Event::Entries {
+            epoch: Epoch(epoch),
+            after: id(after),
+            entries: entries.iter().copied().map(ours).collect(),
+        });
+    }
+    pub(crate) fn handled(&mut self, message: Message, outcome: Outcome) {
+        self.event(Event::Handled { message, outcome });
+    }
+    pub(crate) fn committed(&mut self, epoch: u64, read: u64) {
+        self.event(Event::Committed {
+            epoch: Epoch(epoch),
+            result: Ok(CommitReply::Committed { read }),
+        });
+    }
+}
