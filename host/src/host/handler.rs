@@ -1,0 +1,30 @@
+//! What the host needs of a handler: instances of it, and calls. It must not know Wasm: the benchmark
+//! drives the same host with a native handler.
+
+use std::future::Future;
+
+use segmenter_core::lease::Epoch;
+use segmenter_core::message::Message;
+use segmenter_core::names::{Partition, Version};
+use segmenter_core::outcome::Outcome;
+
+/// Code that handles messages.
+pub trait Handler: Send + Sync + 'static {
+    type Instance: Instance;
+    fn version(&self) -> &Version;
+    /// A new instance for one partition in one lease epoch; it lives no longer than that.
+    /// The error is a reason for people.
+    fn instantiate(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Self::Instance, String>> + Send;
+}
+
+/// One instance, for one partition, called with one message at a time.
+pub trait Instance: Send + 'static {
+    /// Dropping the future before it is done cancels the call and kills the instance.
+    fn call(&mut self, message: &Message) -> impl Future<Output = Outcome> + Send;
+    /// Nothing can be called in it any more.
+    fn is_dead(&self) -> bool;
+}

@@ -1,0 +1,220 @@
+//! The running host: modules → streams → groups → members, in that order, then until a signal. It must
+//! not know the command line; the configuration it gets is valid.
+
+mod clock;
+mod handler;
+mod prepare;
+mod random;
+mod signals;
+mod supervisor;
+pub mod telemetry;
+mod wasm;
+mod worker;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use segmenter_core::backoff::Backoff;
+use segmenter_core::member::Exit;
+use segmenter_core::names::{GroupName, HandlerName, Incarnation, MemberId, StreamId};
+use segmenter_core::port::{Failure, Start};
+use segmenter_core::time::Duration;
+use segmenter_redis::{Address, Broker};
+use tokio::sync::{oneshot, watch};
+
+pub use handler::{Handler, Instance};
+
+use crate::config::Config;
+use crate::output::Format;
+use supervisor::{Order, Supervisor};
+
+/// What `segmenter run` was asked for.
+pub struct RunOptions {
+    pub config: Config,
+    pub address: Address,
+    pub format: Format,
+    /// Wait for Redis for ever instead of giving up.
+    pub wait: bool,
+    /// Validate configuration and modules, then end.
+    pub check: bool,
+}
+
+/// One handler bound to (stream, group), whatever runs it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub handler: HandlerName,
+    pub stream: StreamId,
+    pub group: GroupName,
+    pub start: Start,
+    pub session_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub retry: Backoff,
+    /// Bytes, inclusive.
+    pub payload_max: usize,
+}
+
+/// Speaks for the host; says that Redis is away once, not once per request.
+#[derive(Clone)]
+pub struct Say {
+    format: Format,
+    away: Arc<AtomicBool>,
+}
+
+impl Say {
+    pub fn new(format: Format) -> Say {
+        Say { format, away: Arc::default() }
+    }
+    fn event(&self, event: &telemetry::Event<'_>) {
+        telemetry::say(self.format, event);
+    }
+    fn away(&self, why: &str) {
+        if !self.away.swap(true, Ordering::Relaxed) {
+            self.event(&telemetry::Event::RedisAway { why });
+        }
+    }
+    fn redis(&self, failure: Option<&Failure>) {
+        match failure {
+            Some(failure) => self.away(&failure.to_string()),
+            None => {
+                if self.away.swap(false, Ordering::Relaxed) {
+                    self.event(&telemetry::Event::RedisBack);
+                }
+            }
+        }
+    }
+}
+
+/// The host with WebAssembly handlers, from configuration to exit.
+pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
+    let say = Say::new(options.format);
+    let modules = prepare::modules(&options.config, &say).await?;
+    if options.check {
+        prepare::say_checked(options.format, &modules);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut signals = signals::Signals::new()?;
+    let broker = tokio::select! {
+        broker = prepare::connect(&options.address, options.wait, &say) => broker?,
+        signal = signals.next() => anyhow::bail!("{signal} before Redis was reached"),
+    };
+    prepare::refuse_eviction(&broker)?;
+    prepare::streams(&broker, &options.config, &say).await?;
+    let mut handlers = Vec::new();
+    for loaded in modules {
+        let shape = prepare::find(&broker, &loaded.plan).await?;
+        let log = Arc::new(telemetry::GuestLog::new(options.format, loaded.plan.handler.clone()));
+        let plan = loaded.plan.clone();
+        let handler = wasm::WasmHandler {
+            module: loaded.module,
+            plan: loaded.plan,
+            partitions: shape.shape.partitions(),
+            log,
+        };
+        handlers.push((plan, Arc::new(handler)));
+    }
+    let member = options.config.member.clone();
+    serve(broker, member, handlers, say, signals).await
+}
+
+/// Serves with handlers that are not WebAssembly, until SIGTERM or SIGINT: the way of the benchmark.
+pub async fn serve_native<H: Handler>(
+    broker: Broker,
+    plan: Plan,
+    handler: H,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let signals = signals::Signals::new()?;
+    serve(broker, None, vec![(plan, Arc::new(handler))], Say::new(format), signals).await
+}
+
+async fn serve<H: Handler>(
+    broker: Broker,
+    member: Option<MemberId>,
+    handlers: Vec<(Plan, Arc<H>)>,
+    say: Say,
+    mut signals: signals::Signals,
+) -> anyhow::Result<ExitCode> {
+    let incarnation = Incarnation::new(random::name()).context("incarnation")?;
+    // Without a configured id, every start is a member of its own.
+    let member = match member {
+        Some(member) => member,
+        None => MemberId::new(format!("m-{}", &incarnation.as_str()[..12])).context("member id")?,
+    };
+    let drain_timeout = handlers.iter().map(|(plan, _)| plan.drain_timeout).max().unwrap_or_default();
+    let (orders_out, orders) = watch::channel(Order::Run);
+    let mut running = tokio::task::JoinSet::new();
+    let mut readies = Vec::new();
+    for (plan, handler) in handlers {
+        let found = prepare::find(&broker, &plan).await?;
+        prepare::group(&broker, &plan, &found).await?;
+        let (ready, is_ready) = oneshot::channel();
+        readies.push(is_ready);
+        let name = plan.handler.clone();
+        let supervisor = Supervisor {
+            plan,
+            broker: broker.clone(),
+            handler,
+            say: say.clone(),
+            uid: found.uid,
+            shape: found.shape,
+            member: member.clone(),
+            incarnation: incarnation.clone(),
+        };
+        let orders = orders.clone();
+        running.spawn(async move { (name, supervisor.run(orders, ready).await) });
+    }
+    let mut all_ready = std::pin::pin!(futures_util::future::join_all(readies));
+    let mut is_ready = false;
+    let mut draining = false;
+    let mut failed = false;
+    loop {
+        let leave = tokio::select! {
+            biased;
+            results = &mut all_ready, if !is_ready => {
+                is_ready = true;
+                if results.iter().all(Result::is_ok) {
+                    telemetry::say_ready(say.format, member.as_str());
+                }
+                false
+            }
+            signal = signals.next() => {
+                if draining {
+                    anyhow::bail!("a second signal ({signal}): ended at once; what was not committed will be handled again");
+                }
+                say.event(&telemetry::Event::Draining { signal });
+                true
+            }
+            ended = running.join_next() => match ended {
+                None => break,
+                Some(ended) => {
+                    let (name, exit) = ended.context("a supervisor ended by a panic: this is a bug")?;
+                    failed |= ended_badly(&say, &name, exit);
+                    // Without one of its handlers the host is not what was asked for.
+                    !draining
+                }
+            },
+        };
+        if leave && !draining {
+            draining = true;
+            let by = clock::now() + drain_timeout;
+            orders_out.send_replace(Order::Leave { by });
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn ended_badly(say: &Say, handler: &HandlerName, exit: Exit) -> bool {
+    let why = match exit {
+        Exit::Left => {
+            say.event(&telemetry::Event::Left { handler: handler.as_str() });
+            return false;
+        }
+        Exit::Superseded => "a later start with the same member id joined the group; this one ends. Two hosts at once need two member ids".to_owned(),
+        Exit::StreamGone => "the stream was deleted; register it again, then start again".to_owned(),
+        Exit::Fatal(why) => why,
+    };
+    say.event(&telemetry::Event::Ended { handler: handler.as_str(), why: &why });
+    true
+}

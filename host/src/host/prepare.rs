@@ -1,0 +1,238 @@
+//! What must stand before a member joins: modules loaded, Redis reached and fit, streams registered,
+//! the group in every partition. Each failure says what to do.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt};
+use segmenter_core::limits;
+use segmenter_core::names::{Partition, StreamId, Uid};
+use segmenter_core::port::{
+    EnsureGroup, EnsureGroupReply, Register, RegisterReply, Reply, Request,
+};
+use segmenter_redis::admin::{self, StreamInfo};
+use segmenter_redis::{Address, Broker};
+use segmenter_wasm::{Engine, EngineConfig, Limits, Module};
+
+use super::clock;
+use super::random;
+use super::telemetry;
+use super::{Plan, Say};
+use crate::config::Config;
+use crate::output::Format;
+
+/// How long `run` tries to reach Redis before it gives up.
+const CONNECT_FOR: Duration = Duration::from_secs(10);
+/// Between two tries.
+const CONNECT_EVERY: Duration = Duration::from_millis(250);
+/// Requests in the air while groups are created.
+const ENSURE_AT_ONCE: usize = 64;
+
+pub(super) struct Loaded {
+    pub(super) plan: Plan,
+    pub(super) module: Module,
+}
+
+/// Loads and probes every module. Nothing was asked of Redis yet: a bad module disturbs nobody.
+pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Loaded>> {
+    let memory_bytes_max = config.handlers.iter().map(|h| h.limits.memory_bytes).max();
+    let engine = Engine::new(EngineConfig {
+        cache_dir: cache_dir(),
+        memory_bytes_max: memory_bytes_max.unwrap_or_default(),
+        instances_max: instances_max(config),
+    })
+    .context("starting the WebAssembly engine")?;
+    let mut loaded = Vec::new();
+    for handler in &config.handlers {
+        let path = &handler.module;
+        let bytes = std::fs::read(path)
+            .with_context(|| format!("handler {}: reading its module {}", handler.name, path.display()))?;
+        let limits = Limits {
+            deadline: handler.limits.deadline,
+            memory_bytes: handler.limits.memory_bytes,
+        };
+        let module = Module::load(&engine, &bytes, limits)
+            .with_context(|| format!("handler {}: module {}", handler.name, path.display()))?;
+        module
+            .probe()
+            .await
+            .with_context(|| format!("handler {}: a first instance of {}", handler.name, path.display()))?;
+        let plan = Plan {
+            handler: handler.name.clone(),
+            stream: StreamId {
+                namespace: config.namespace.clone(),
+                stream: handler.stream.clone(),
+            },
+            group: handler.group.clone(),
+            start: handler.start,
+            session_timeout: handler.session_timeout,
+            drain_timeout: config.drain_timeout,
+            retry: handler.backoff,
+            payload_max: limits::PAYLOAD_BYTES_MAX,
+        };
+        say.event(&telemetry::Event::Starting {
+            handler: plan.handler.as_str(),
+            stream: plan.stream.to_string(),
+            group: plan.group.as_str(),
+            version: module.version().as_str(),
+        });
+        loaded.push(Loaded { plan, module });
+    }
+    Ok(loaded)
+}
+
+fn instances_max(config: &Config) -> u32 {
+    // Streams that are not in the file may have any number of partitions; a pool that is too small
+    // would refuse instances, one that is too large only reserves addresses.
+    let known: u32 = config.streams.iter().map(|s| s.shape.partitions()).sum();
+    known.max(256).saturating_mul(2)
+}
+
+fn cache_dir() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
+    Some(base.join("segmenter").join("modules"))
+}
+
+pub(super) fn say_checked(format: Format, modules: &[Loaded]) {
+    for Loaded { plan, module } in modules {
+        match format {
+            Format::Json => println!(
+                "{}",
+                serde_json::json!({
+                    "event": "checked",
+                    "handler": plan.handler.as_str(),
+                    "stream": plan.stream.stream.as_str(),
+                    "group": plan.group.as_str(),
+                    "version": module.version().as_str(),
+                })
+            ),
+            Format::Human => println!("ok: handler {}, module {}", plan.handler, module.version()),
+        }
+    }
+}
+
+/// Tries until it is reached; what waiting will not mend ends at once.
+pub(super) async fn connect(address: &Address, wait: bool, say: &Say) -> anyhow::Result<Broker> {
+    let give_up = clock::now() + CONNECT_FOR;
+    loop {
+        let error = match Broker::connect(address).await {
+            Ok(broker) => {
+                say.redis(None);
+                return Ok(broker);
+            }
+            Err(error) => error,
+        };
+        if !error.may_pass() {
+            return Err(error).context(format!("Redis at {address}"));
+        }
+        if !wait && clock::now() >= give_up {
+            return Err(error).context(format!(
+                "Redis at {address} was not reached within {} s (--wait waits for ever)",
+                CONNECT_FOR.as_secs()
+            ));
+        }
+        say.away(&error.to_string());
+        tokio::time::sleep(CONNECT_EVERY).await;
+    }
+}
+
+/// A Redis that evicts keys loses messages, leases and groups without a word.
+pub(super) fn refuse_eviction(broker: &Broker) -> anyhow::Result<()> {
+    match broker.info().maxmemory_policy.as_deref() {
+        None | Some("noeviction") => Ok(()),
+        Some(policy) => bail!(
+            "this Redis has maxmemory-policy {policy}, which throws keys away when memory is short; set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf)"
+        ),
+    }
+}
+
+/// Registers the streams of the configuration.
+pub(super) async fn streams(broker: &Broker, config: &Config, say: &Say) -> anyhow::Result<()> {
+    for stream in &config.streams {
+        let id = StreamId {
+            namespace: config.namespace.clone(),
+            stream: stream.name.clone(),
+        };
+        let request = Request::Register(Register {
+            stream: id.clone(),
+            shape: stream.shape,
+            retain: Some(stream.retain),
+            uid: Uid::new(random::name()).context("uid")?,
+        });
+        let reply = broker.execute(request).await.with_context(|| format!("registering stream {id}"))?;
+        match reply {
+            Reply::Register(RegisterReply::Registered { existed, .. }) => {
+                say.event(&telemetry::Event::Registered {
+                    stream: id.to_string(),
+                    partitions: stream.shape.partitions(),
+                    capacity: stream.shape.capacity(),
+                    existed,
+                });
+            }
+            Reply::Register(RegisterReply::ShapeDiffers { found }) => bail!(
+                "stream {id} exists with {found}, but the configuration says {}; a stream's shape never changes: correct the configuration, or use another name",
+                stream.shape
+            ),
+            Reply::Register(RegisterReply::Deleting) => bail!(
+                "stream {id} is being deleted; finish that with `segmenter stream delete {}`, then start again",
+                id.stream
+            ),
+            other => bail!("the broker answered something else: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// The stream of a plan, which must exist by now.
+pub(super) async fn find(broker: &Broker, plan: &Plan) -> anyhow::Result<StreamInfo> {
+    let stream = &plan.stream;
+    let found = admin::find_stream(broker, stream)
+        .await
+        .with_context(|| format!("looking up stream {stream}"))?;
+    match found {
+        Some(info) if info.deleting => bail!("stream {stream} is being deleted"),
+        Some(info) => Ok(info),
+        None => bail!(
+            "handler {}: stream {stream} does not exist; create it with `segmenter --namespace {} stream create {} --partitions N --capacity N`, or add a [[stream]] table to the configuration",
+            plan.handler,
+            stream.namespace,
+            stream.stream
+        ),
+    }
+}
+
+/// The group in every partition, before any lease is taken: else a trim could overlook it.
+pub(super) async fn group(broker: &Broker, plan: &Plan, info: &StreamInfo) -> anyhow::Result<()> {
+    futures_util::stream::iter(info.shape.all().map(anyhow::Ok))
+        .try_for_each_concurrent(ENSURE_AT_ONCE, |partition| ensure(broker, plan, &info.uid, partition))
+        .await
+}
+
+async fn ensure(broker: &Broker, plan: &Plan, uid: &Uid, partition: Partition) -> anyhow::Result<()> {
+    let (stream, group) = (&plan.stream, &plan.group);
+    let request = Request::EnsureGroup(EnsureGroup {
+        stream: stream.clone(),
+        uid: uid.clone(),
+        partition,
+        group: group.clone(),
+        start: plan.start,
+    });
+    let reply = broker
+        .execute(request)
+        .await
+        .with_context(|| format!("creating group {group} in partition {partition} of {stream}"))?;
+    match reply {
+        Reply::EnsureGroup(EnsureGroupReply::Ensured { .. }) => Ok(()),
+        Reply::EnsureGroup(EnsureGroupReply::StreamGone) => {
+            bail!("stream {stream} was deleted or replaced while this host started; start again")
+        }
+        Reply::EnsureGroup(EnsureGroupReply::ForeignGroup) => bail!(
+            "partition {partition} of {stream} has a Redis consumer group {group} that Segmenter did not create; choose another group name, or remove it with XGROUP DESTROY"
+        ),
+        other => bail!("the broker answered something else: {other:?}"),
+    }
+}

@@ -1,0 +1,310 @@
+//! One handler in its group: carries out what the core's member asks for and steers a worker per
+//! partition. It decides nothing itself, and must not know what a partition does with a message.
+
+use std::sync::Arc;
+
+use segmenter_core::consumer::{Config as ConsumerConfig, Consumer, Event as ConsumerEvent};
+use segmenter_core::consumer::{BROKER_BACKOFF, Claim};
+use segmenter_core::lease::Owner;
+use segmenter_core::member::{self, Command, Event, Exit, Member, Standing};
+use segmenter_core::names::{Incarnation, MemberId, Partition, Shape, Uid};
+use segmenter_core::port::{Failure, Reply, Request, Sync, SyncKind, SyncReply, Verify};
+use segmenter_core::time::{Duration, Time};
+use segmenter_redis::{Broker, Delivery, News, Reader, admin};
+use tokio::sync::{mpsc, watch};
+
+use super::clock;
+use super::handler::Handler;
+use super::random;
+use super::telemetry;
+use super::worker::{Mailbox, Shared, Worker};
+use super::{Plan, Say};
+
+/// What a supervisor is made of.
+pub(super) struct Supervisor<H> {
+    pub(super) plan: Plan,
+    pub(super) broker: Broker,
+    pub(super) handler: Arc<H>,
+    pub(super) say: Say,
+    pub(super) uid: Uid,
+    pub(super) shape: Shape,
+    pub(super) member: MemberId,
+    pub(super) incarnation: Incarnation,
+}
+
+/// What reaches the supervisor while it runs. Each kind is bounded by what is in the air.
+enum Input {
+    Synced(Result<SyncReply, Failure>),
+    Verified(Vec<(Partition, Claim)>, Result<Reply, Failure>),
+    Connected,
+    Disconnected(String),
+}
+
+/// What whoever started it may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Run,
+    /// Drain, commit, release, leave; by this moment.
+    Leave { by: Time },
+}
+
+impl<H: Handler> Supervisor<H> {
+    /// Until it left the group, or must not go on. `ready` is told once, when it is a member.
+    pub(super) async fn run(
+        self,
+        mut orders: watch::Receiver<Order>,
+        ready: tokio::sync::oneshot::Sender<()>,
+    ) -> Exit {
+        let (trust_out, trust) = watch::channel(Time::ZERO);
+        let (dropped_out, mut dropped) = mpsc::unbounded_channel();
+        let (input_out, mut input) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            plan: self.plan.clone(),
+            uid: self.uid.clone(),
+            owner: Owner {
+                incarnation: self.incarnation.clone(),
+                member: self.member.clone(),
+                version: self.handler.version().clone(),
+            },
+            broker: self.broker.clone(),
+            handler: self.handler.clone(),
+            say: self.say.clone(),
+            trust,
+            dropped: dropped_out,
+        });
+        let workers = self.start_workers(&shared, &input_out);
+        let mut news = News::start(&self.broker, &self.plan.stream, &self.plan.group);
+        let mut member = Member::new(self.member_config(), clock::now());
+        let mut ready = Some(ready);
+        let mut cut_at: Option<Time> = None;
+        let mut leave_by: Option<Time> = None;
+        loop {
+            while let Some(command) = member.poll(clock::now()) {
+                match command {
+                    Command::Sync(sync) => self.sync(sync, &input_out),
+                    Command::Assign(p) => workers.tell(p, ConsumerEvent::Assigned),
+                    Command::Revoke(p) => workers.tell(p, ConsumerEvent::Revoked),
+                    Command::Verify => self.verify(&workers, &input_out),
+                    Command::Now(standing) => {
+                        self.stands(standing);
+                        if standing != Standing::Outside
+                            && let Some(ready) = ready.take()
+                        {
+                            let _ = ready.send(());
+                        }
+                    }
+                    Command::Exit(exit) => return exit,
+                }
+            }
+            trust_out.send_if_modified(|trust| {
+                std::mem::replace(trust, member.trust_until()) != member.trust_until()
+            });
+            let wake = member.poll_timeout();
+            tokio::select! {
+                Some(input) = input.recv() => match input {
+                    Input::Synced(result) => {
+                        self.say.redis(result.as_ref().err());
+                        member.handle(clock::now(), Event::Synced(result));
+                    }
+                    Input::Verified(claims, reply) => {
+                        workers.verified(claims, reply);
+                        member.handle(clock::now(), Event::Verified);
+                    }
+                    Input::Connected => member.handle(clock::now(), Event::News),
+                    Input::Disconnected(why) => self.say.away(&why),
+                },
+                Some(partition) = dropped.recv() => {
+                    member.handle(clock::now(), Event::Dropped(partition));
+                }
+                () = news.recv() => member.handle(clock::now(), Event::News),
+                Ok(()) = orders.changed() => {
+                    if let Order::Leave { by } = *orders.borrow_and_update() {
+                        leave_by = Some(by);
+                        cut_at = Some(Time(by.0.saturating_sub(self.plan.drain_grace_us())));
+                        member.handle(clock::now(), Event::Leave);
+                    }
+                }
+                () = clock::sleep_until(cut_at) => {
+                    if clock::passed(cut_at) {
+                        cut_at = None;
+                        let held = workers.held();
+                        self.say.event(&telemetry::Event::DrainCut {
+                            handler: self.plan.handler.as_str(),
+                            partitions: held,
+                        });
+                        workers.tell_all(&ConsumerEvent::Cut);
+                    }
+                }
+                () = clock::sleep_until(leave_by) => {
+                    if clock::passed(leave_by) {
+                        let held = workers.held();
+                        return Exit::Fatal(format!(
+                            "the drain timeout passed with {held} partitions not released; the next owner takes them over, and handles again what was not committed"
+                        ));
+                    }
+                }
+                () = clock::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn start_workers(
+        &self,
+        shared: &Arc<Shared<H>>,
+        input: &mpsc::UnboundedSender<Input>,
+    ) -> Workers {
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
+            self.shape.all().map(|_| Mailbox::new()).unzip();
+        let workers = Workers { mailboxes };
+        let deliver = {
+            let (workers, input) = (workers.clone(), input.clone());
+            move |delivery| match delivery {
+                Delivery::Entries { partition, epoch, after, entries } => {
+                    let event = ConsumerEvent::Entries { epoch, after, entries };
+                    workers.tell(partition, event);
+                }
+                Delivery::Connected => {
+                    let _ = input.send(Input::Connected);
+                }
+                Delivery::Disconnected { reason } => {
+                    let _ = input.send(Input::Disconnected(reason));
+                }
+            }
+        };
+        let reader = Arc::new(Reader::start(
+            self.broker.address().clone(),
+            self.broker.clone(),
+            self.plan.stream.clone(),
+            deliver,
+        ));
+        let noise = random::number();
+        for (partition, (inbox, mailbox)) in
+            self.shape.all().zip(inboxes.into_iter().zip(&workers.mailboxes))
+        {
+            let consumer = Consumer::new(ConsumerConfig {
+                partition,
+                incarnation: self.incarnation.clone(),
+                version: self.handler.version().clone(),
+                retry: self.plan.retry,
+                broker: BROKER_BACKOFF,
+                payload_max: self.plan.payload_max,
+                seed: noise.wrapping_add(u64::from(partition.0)),
+            });
+            let worker = Worker::new(
+                shared.clone(),
+                consumer,
+                partition,
+                mailbox.clone(),
+                inbox,
+                reader.clone(),
+            );
+            tokio::spawn(worker.run());
+        }
+        workers
+    }
+
+    fn member_config(&self) -> member::Config {
+        member::Config {
+            stream: self.plan.stream.clone(),
+            uid: self.uid.clone(),
+            group: self.plan.group.clone(),
+            member: self.member.clone(),
+            incarnation: self.incarnation.clone(),
+            partitions: self.shape.partitions(),
+            session_timeout: self.plan.session_timeout,
+            seed: random::number(),
+        }
+    }
+
+    fn sync(&self, sync: Sync, input: &mpsc::UnboundedSender<Input>) {
+        let (broker, input) = (self.broker.clone(), input.clone());
+        tokio::spawn(async move {
+            let _ = input.send(Input::Synced(synced(&broker, sync).await));
+        });
+    }
+
+    fn verify(&self, workers: &Workers, input: &mpsc::UnboundedSender<Input>) {
+        let claims = workers.claims();
+        let request = Request::Verify(Verify {
+            stream: self.plan.stream.clone(),
+            group: self.plan.group.clone(),
+            partitions: claims.iter().map(|(partition, _)| *partition).collect(),
+        });
+        let (broker, input) = (self.broker.clone(), input.clone());
+        tokio::spawn(async move {
+            let reply = broker.execute(request).await;
+            let _ = input.send(Input::Verified(claims, reply));
+        });
+    }
+
+    fn stands(&self, standing: Standing) {
+        let handler = self.plan.handler.as_str();
+        self.say.event(&match standing {
+            Standing::Active { generation } => telemetry::Event::Active { handler, generation },
+            Standing::Standby { generation } => telemetry::Event::Standby { handler, generation },
+            Standing::Outside => telemetry::Event::Outside { handler },
+        });
+    }
+}
+
+/// A join must not bring a deleted stream's group back: the group lies in another slot than the
+/// stream, so no script can see both, and the member looks first.
+async fn synced(broker: &Broker, sync: Sync) -> Result<SyncReply, Failure> {
+    if sync.kind == SyncKind::Join {
+        match admin::find_stream(broker, &sync.stream).await? {
+            Some(info) if info.uid == sync.uid && !info.deleting => {}
+            _ => return Ok(SyncReply::StreamGone),
+        }
+    }
+    match broker.execute(Request::Sync(sync)).await? {
+        Reply::Sync(reply) => Ok(reply),
+        other => Err(Failure::Fatal(format!("the broker answered something else: {other:?}"))),
+    }
+}
+
+#[derive(Clone)]
+struct Workers {
+    mailboxes: Vec<Mailbox>,
+}
+
+impl Workers {
+    fn tell(&self, partition: Partition, event: ConsumerEvent) {
+        if let Some(mailbox) = self.mailboxes.get(partition.0 as usize) {
+            let _ = mailbox.events.send(event);
+        }
+    }
+
+    fn tell_all(&self, event: &ConsumerEvent) {
+        for mailbox in &self.mailboxes {
+            let _ = mailbox.events.send(event.clone());
+        }
+    }
+
+    fn claims(&self) -> Vec<(Partition, Claim)> {
+        let numbered = self.mailboxes.iter().zip(0..);
+        numbered
+            .filter_map(|(mailbox, p)| mailbox.claim().map(|claim| (Partition(p), claim)))
+            .collect()
+    }
+
+    fn held(&self) -> usize {
+        self.claims().len()
+    }
+
+    /// Without an answer nothing is known to differ: the next verify asks again.
+    fn verified(&self, claims: Vec<(Partition, Claim)>, reply: Result<Reply, Failure>) {
+        if let Ok(Reply::Verify(reply)) = reply {
+            for ((partition, claim), found) in claims.into_iter().zip(reply.leases) {
+                self.tell(partition, ConsumerEvent::Verified { claim, found });
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Of the drain timeout, what is kept for commit, release and leave after the calls were cut.
+    fn drain_grace_us(&self) -> u64 {
+        let grace = (self.drain_timeout / 5).min(Duration::from_secs(1));
+        u64::try_from(grace.as_micros()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,179 @@
+//! What the host says while it runs: one line an event on stderr, an object under `--format json`, a
+//! sentence for people. It must not decide anything.
+
+use std::io::Write;
+
+use segmenter_core::message::EntryId;
+use segmenter_core::names::HandlerName;
+use segmenter_wasm::{GuestLine, LogSink};
+use serde::Serialize;
+
+use super::clock;
+use crate::output::Format;
+
+/// Everything that a running host reports. Fields are what machines get.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// About to do something that may take a moment.
+    Starting { handler: &'a str, stream: String, group: &'a str, version: &'a str },
+    Registered { stream: String, partitions: u32, capacity: u64, existed: bool },
+    /// This member owns all partitions from now on.
+    Active { handler: &'a str, generation: u64 },
+    /// Another member is active; this one takes over if that one leaves or dies.
+    Standby { handler: &'a str, generation: u64 },
+    /// Expelled, or the group is new: joining again.
+    Outside { handler: &'a str },
+    PartitionLost { handler: &'a str, partition: u32, why: &'a str },
+    PartitionBroken { handler: &'a str, partition: u32, why: &'a str },
+    EntriesVanished { handler: &'a str, partition: u32, entries: u64 },
+    HandlerFailed {
+        handler: &'a str,
+        partition: u32,
+        #[serde(serialize_with = "id")]
+        id: EntryId,
+        attempt: u32,
+        outcome: &'a str,
+        reason: &'a str,
+    },
+    RedisAway { why: &'a str },
+    RedisBack,
+    Draining { signal: &'a str },
+    DrainCut { handler: &'a str, partitions: usize },
+    Left { handler: &'a str },
+    /// It ended, and not because it was told to.
+    Ended { handler: &'a str, why: &'a str },
+    Warning { text: &'a str },
+}
+
+fn id<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+impl Event<'_> {
+    fn sentence(&self) -> String {
+        match self {
+            Event::Starting { handler, stream, group, version } => format!(
+                "{handler}: module {} for stream {stream}, group {group}",
+                &version[..version.len().min(12)]
+            ),
+            Event::Registered { stream, partitions, capacity, existed } => format!(
+                "stream {stream}: {partitions} partitions of {capacity} entries{}",
+                if *existed { "" } else { ", created" }
+            ),
+            Event::Active { handler, generation } => {
+                format!("{handler}: active in generation {generation}, owns all partitions")
+            }
+            Event::Standby { handler, generation } => format!(
+                "{handler}: standing by in generation {generation}; another member is active"
+            ),
+            Event::Outside { handler } => format!("{handler}: not a member any more; joining again"),
+            Event::PartitionLost { handler, partition, why } => {
+                format!("{handler}: partition {partition} lost: {why}")
+            }
+            Event::PartitionBroken { handler, partition, why } => {
+                format!("{handler}: partition {partition} stands still: {why}")
+            }
+            Event::EntriesVanished { handler, partition, entries } => format!(
+                "{handler}: partition {partition}: {entries} entries were trimmed or deleted by others before they were handled"
+            ),
+            Event::HandlerFailed { handler, partition, id, attempt, outcome, reason } => format!(
+                "{handler}: partition {partition} message {id} attempt {attempt}: {outcome}: {reason}"
+            ),
+            Event::RedisAway { why } => format!("Redis is away: {why}; trying again"),
+            Event::RedisBack => "Redis is back".to_owned(),
+            Event::Draining { signal } => {
+                format!("{signal}: draining; a second signal ends at once")
+            }
+            Event::DrainCut { handler, partitions } => format!(
+                "{handler}: the drain timeout is near; calls in {partitions} partitions are cancelled"
+            ),
+            Event::Left { handler } => format!("{handler}: left the group"),
+            Event::Ended { handler, why } => format!("error: {handler}: {why}"),
+            Event::Warning { text } => (*text).to_owned(),
+        }
+    }
+}
+
+/// Writes a line to stderr in one call, so that lines of several threads never mix. What stderr does
+/// not take is lost: a log must not stop the work.
+fn write(mut line: Vec<u8>) {
+    line.push(b'\n');
+    let _ = std::io::stderr().lock().write_all(&line);
+}
+
+pub fn say(format: Format, event: &Event<'_>) {
+    let line = match format {
+        Format::Json => serde_json::to_vec(event).unwrap_or_default(),
+        Format::Human => event.sentence().into_bytes(),
+    };
+    write(line);
+}
+
+/// Says that this process is a member of all its groups; on stdout, for whoever waits for it.
+pub fn say_ready(format: Format, member: &str) {
+    let line = match format {
+        Format::Json => serde_json::json!({"event": "ready", "member": member}).to_string(),
+        Format::Human => format!("ready: member {member}; end with Ctrl-C"),
+    };
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The lines that guests write. Each is out before the call that wrote it returns, hence before the
+/// commit that acks its message is sent.
+pub struct GuestLog {
+    format: Format,
+    handler: HandlerName,
+}
+
+impl GuestLog {
+    pub fn new(format: Format, handler: HandlerName) -> GuestLog {
+        GuestLog { format, handler }
+    }
+}
+
+#[derive(Serialize)]
+struct GuestObject<'a> {
+    event: &'static str,
+    at_us: u64,
+    handler: &'a str,
+    partition: u32,
+    id: String,
+    attempt: u32,
+    level: &'a str,
+    text: &'a str,
+}
+
+impl LogSink for GuestLog {
+    fn line(&self, line: &GuestLine<'_>) {
+        let bytes = match self.format {
+            Format::Json => serde_json::to_vec(&GuestObject {
+                event: "guest_log",
+                at_us: clock::now().0,
+                handler: self.handler.as_str(),
+                partition: line.partition.0,
+                id: line.id.to_string(),
+                attempt: line.attempt,
+                level: line.level.as_str(),
+                text: line.text,
+            })
+            .unwrap_or_default(),
+            Format::Human => format!(
+                "{} {} {} {}: {}",
+                self.handler,
+                line.partition,
+                line.id,
+                line.level.as_str(),
+                printable(line.text)
+            )
+            .into_bytes(),
+        };
+        write(bytes);
+    }
+}
+
+/// A guest's text must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}

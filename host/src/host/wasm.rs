@@ -1,0 +1,55 @@
+//! A WebAssembly module as a handler of the host: the one place where both meet.
+
+use std::sync::Arc;
+
+use segmenter_core::lease::Epoch;
+use segmenter_core::message::Message;
+use segmenter_core::names::{Partition, Version};
+use segmenter_core::outcome::Outcome;
+use segmenter_wasm::{LogSink, Module, PartitionContext};
+
+use super::Plan;
+use super::handler::{Handler, Instance};
+
+pub(super) struct WasmHandler {
+    pub(super) module: Module,
+    pub(super) plan: Plan,
+    pub(super) partitions: u32,
+    pub(super) log: Arc<dyn LogSink>,
+}
+
+impl Handler for WasmHandler {
+    type Instance = WasmInstance;
+
+    fn version(&self) -> &Version {
+        self.module.version()
+    }
+
+    async fn instantiate(&self, partition: Partition, epoch: Epoch) -> Result<WasmInstance, String> {
+        let context = PartitionContext {
+            namespace: self.plan.stream.namespace.clone(),
+            stream: self.plan.stream.stream.clone(),
+            partitions: self.partitions,
+            group: self.plan.group.clone(),
+            handler: self.plan.handler.clone(),
+            version: self.module.version().clone(),
+            partition,
+            epoch,
+        };
+        match self.module.instantiate(context, self.log.clone()).await {
+            Ok(instance) => Ok(WasmInstance(instance)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+pub(super) struct WasmInstance(segmenter_wasm::Instance);
+
+impl Instance for WasmInstance {
+    async fn call(&mut self, message: &Message) -> Outcome {
+        self.0.call(message).await
+    }
+    fn is_dead(&self) -> bool {
+        self.0.is_dead()
+    }
+}

@@ -1,0 +1,323 @@
+//! One partition in a task: carries out what the core's consumer asks for and tells it what came of it.
+//! It decides nothing itself, and must not know Wasm or Redis' commands.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+
+use segmenter_core::consumer::{Claim, Command, Consumer, Event, Settled};
+use segmenter_core::lease::{Epoch, Owner};
+use segmenter_core::message::Message;
+use segmenter_core::names::{GroupName, Partition, StreamId, Uid};
+use segmenter_core::outcome::{Fault, Outcome};
+use segmenter_core::port::{Acquire, Commit, Failure, Release, Reply, Request};
+use segmenter_core::time::Time;
+use segmenter_redis::{Broker, Reader};
+use tokio::sync::{mpsc, watch};
+
+use super::clock;
+use super::handler::{Handler, Instance};
+use super::telemetry;
+use super::{Plan, Say};
+
+/// Messages between two looks at the other tasks of the thread.
+const MESSAGES_PER_TURN: u32 = 32;
+
+/// What all partitions of one handler share.
+pub(super) struct Shared<H> {
+    pub(super) plan: Plan,
+    pub(super) uid: Uid,
+    pub(super) owner: Owner,
+    pub(super) broker: Broker,
+    pub(super) handler: Arc<H>,
+    pub(super) say: Say,
+    /// End of the member's trust window.
+    pub(super) trust: watch::Receiver<Time>,
+    /// Partitions that are held no more.
+    pub(super) dropped: mpsc::UnboundedSender<Partition>,
+}
+
+/// How the supervisor reaches a worker. The channel holds one answer per request in the air and what
+/// the supervisor says: bounded by the protocol.
+#[derive(Clone)]
+pub(super) struct Mailbox {
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) claim: Arc<Mutex<Option<Claim>>>,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> (Mailbox, mpsc::UnboundedReceiver<Event>) {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let claim = Arc::default();
+        (Mailbox { events, claim }, inbox)
+    }
+    fn set_claim(&self, claim: Option<Claim>) {
+        *self.claim.lock().expect("never panics while held") = claim;
+    }
+    pub(super) fn claim(&self) -> Option<Claim> {
+        *self.claim.lock().expect("never panics while held")
+    }
+}
+
+pub(super) struct Worker<H: Handler> {
+    shared: Arc<Shared<H>>,
+    partition: Partition,
+    consumer: Consumer,
+    mailbox: Mailbox,
+    inbox: mpsc::UnboundedReceiver<Event>,
+    reader: Arc<Reader>,
+    trust: watch::Receiver<Time>,
+    instance: Option<H::Instance>,
+    /// The supervisor waits to hear that nothing is held.
+    owes_report: bool,
+    turns: u32,
+}
+
+impl<H: Handler> Worker<H> {
+    pub(super) fn new(
+        shared: Arc<Shared<H>>,
+        consumer: Consumer,
+        partition: Partition,
+        mailbox: Mailbox,
+        inbox: mpsc::UnboundedReceiver<Event>,
+        reader: Arc<Reader>,
+    ) -> Worker<H> {
+        let trust = shared.trust.clone();
+        Worker {
+            shared,
+            partition,
+            consumer,
+            mailbox,
+            inbox,
+            reader,
+            trust,
+            instance: None,
+            owes_report: false,
+            turns: 0,
+        }
+    }
+
+    /// Until the supervisor is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            while let Some(command) = self.next_command() {
+                match command {
+                    Command::Call { epoch, message } => self.call(epoch, message).await,
+                    other => self.carry_out(other),
+                }
+                // Answers that are there already make batches smaller and reads earlier.
+                while let Ok(event) = self.inbox.try_recv() {
+                    self.take(event);
+                }
+            }
+            if self.owes_report && self.consumer.is_idle() {
+                self.owes_report = false;
+                let _ = self.shared.dropped.send(self.partition);
+            }
+            let trust_until = *self.trust.borrow_and_update();
+            let wake = self.consumer.poll_timeout(clock::now(), trust_until);
+            tokio::select! {
+                biased;
+                event = self.inbox.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => return,
+                },
+                changed = self.trust.changed() => if changed.is_err() { return },
+                () = clock::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        let trust_until = *self.trust.borrow();
+        self.consumer.poll(clock::now(), trust_until)
+    }
+
+    fn take(&mut self, event: Event) {
+        if matches!(event, Event::Revoked | Event::Cut) {
+            self.owes_report = true;
+        }
+        let answered = matches!(event, Event::Committed { .. } | Event::Acquired(_));
+        self.consumer.handle(clock::now(), event);
+        if answered {
+            self.mailbox.set_claim(self.consumer.claim());
+        }
+    }
+
+    /// One call, while answers and orders go on being heard.
+    async fn call(&mut self, epoch: Epoch, message: Message) {
+        self.turns += 1;
+        if self.turns.is_multiple_of(MESSAGES_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
+        let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
+        let shared = self.shared.clone();
+        let outcome = {
+            let handler = &*shared.handler;
+            let call = one_call(handler, &mut instance, &message, epoch, self.partition);
+            let mut call = pin!(call);
+            loop {
+                let trust_until = *self.trust.borrow();
+                let wake = self.consumer.poll_timeout(clock::now(), trust_until);
+                tokio::select! {
+                    biased;
+                    outcome = &mut call => break outcome,
+                    event = self.inbox.recv() => match event {
+                        Some(event) => self.take(event),
+                        None => break Outcome::Cancelled,
+                    },
+                    changed = self.trust.changed() => if changed.is_err() {
+                        break Outcome::Cancelled;
+                    },
+                    () = clock::sleep_until(wake) => {}
+                }
+                let mut cancelled = false;
+                while let Some(command) = self.next_command() {
+                    match command {
+                        Command::CancelCall => cancelled = true,
+                        other => self.carry_out(other),
+                    }
+                }
+                if cancelled {
+                    break Outcome::Cancelled;
+                }
+            }
+        };
+        if outcome == Outcome::Cancelled {
+            instance = None;
+        }
+        self.instance = instance;
+        self.report(&message, &outcome);
+        self.take(Event::Handled { message, outcome });
+    }
+
+    fn report(&self, message: &Message, outcome: &Outcome) {
+        let (outcome, reason) = match outcome {
+            Outcome::Ok | Outcome::Cancelled => return,
+            Outcome::Retry { reason, .. } => ("retry", reason),
+            Outcome::Reject { reason } => ("reject", reason),
+            Outcome::Broken { fault, reason } => (fault.as_str(), reason),
+        };
+        self.shared.say.event(&telemetry::Event::HandlerFailed {
+            handler: self.shared.plan.handler.as_str(),
+            partition: self.partition.0,
+            id: message.id,
+            attempt: message.attempt,
+            outcome,
+            reason,
+        });
+    }
+
+    /// All commands but the call and its cancel. Requests run in tasks of their own and answer by
+    /// event; what several partitions ask for at once travels in one write of the shared connection.
+    fn carry_out(&mut self, command: Command) {
+        let (shared, partition) = (self.shared.clone(), self.partition);
+    let plan = &shared.plan;
+    match command {
+        Command::Read { epoch, after } => self.reader.ask(partition, epoch, after),
+        Command::StopReading => self.reader.forget(partition),
+        Command::Acquire => {
+            let request = Request::Acquire(Acquire {
+                stream: plan.stream.clone(),
+                uid: shared.uid.clone(),
+                partition,
+                group: plan.group.clone(),
+                owner: shared.owner.clone(),
+            });
+            self.ask(request, |reply| match reply {
+                Ok(Reply::Acquire(reply)) => Event::Acquired(Ok(reply)),
+                other => Event::Acquired(Err(no_answer(other))),
+            });
+        }
+        Command::Commit(settled) => {
+            let epoch = settled.fence.epoch;
+            let request = commit(&plan.stream, &plan.group, partition, settled);
+            self.ask(request, move |reply| Event::Committed {
+                epoch,
+                result: match reply {
+                    Ok(Reply::Commit(reply)) => Ok(reply),
+                    other => Err(no_answer(other)),
+                },
+            });
+        }
+        Command::Release { fence } => {
+            let request = Request::Release(Release {
+                stream: plan.stream.clone(),
+                partition,
+                group: plan.group.clone(),
+                fence,
+            });
+            self.ask(request, |reply| match reply {
+                Ok(Reply::Release(reply)) => Event::Released(Ok(reply)),
+                other => Event::Released(Err(no_answer(other))),
+            });
+        }
+        Command::Lost { why } => {
+            self.owes_report = true;
+            shared.say.event(&telemetry::Event::PartitionLost {
+                handler: plan.handler.as_str(),
+                partition: partition.0,
+                why: &why,
+            });
+        }
+        Command::Broken { why } => shared.say.event(&telemetry::Event::PartitionBroken {
+            handler: plan.handler.as_str(),
+            partition: partition.0,
+            why: &why,
+        }),
+        Command::Vanished { entries } => shared.say.event(&telemetry::Event::EntriesVanished {
+            handler: plan.handler.as_str(),
+            partition: partition.0,
+            entries,
+        }),
+        Command::DropInstance => {
+            self.instance = None;
+            self.mailbox.set_claim(None);
+        }
+        // No call is in the air, or the caller sees to it.
+        Command::CancelCall | Command::Call { .. } => {}
+    }
+}
+
+    fn ask(
+        &self,
+        request: Request,
+        event: impl FnOnce(Result<Reply, Failure>) -> Event + Send + 'static,
+    ) {
+        let broker = self.shared.broker.clone();
+        let events = self.mailbox.events.clone();
+        tokio::spawn(async move {
+            let reply = broker.execute(request).await;
+            let _ = events.send(event(reply));
+        });
+    }
+}
+
+async fn one_call<H: Handler>(
+    handler: &H,
+    instance: &mut Option<H::Instance>,
+    message: &Message,
+    epoch: Epoch,
+    partition: Partition,
+) -> Outcome {
+    let alive = match instance {
+        Some(instance) => instance,
+        None => match handler.instantiate(partition, epoch).await {
+            Ok(new) => instance.insert(new),
+            Err(reason) => return Outcome::Broken { fault: Fault::Instantiate, reason },
+        },
+    };
+    alive.call(message).await
+}
+
+fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: Settled) -> Request {
+    let Settled { fence, to, read, caught_up, trim, dead } = settled;
+    let (stream, group) = (stream.clone(), group.clone());
+    Request::Commit(Commit { stream, partition, group, fence, to, read, caught_up, trim, dead })
+}
+
+fn no_answer(reply: Result<Reply, Failure>) -> Failure {
+    match reply {
+        Err(failure) => failure,
+        Ok(other) => Failure::Fatal(format!("the broker answered something else: {other:?}")),
+    }
+}

@@ -1,0 +1,8 @@
+//! The whole: real `segmenter` processes, a real server, real .wasm files. Judged by what handlers did
+//! and by what lies in Redis, never by what the host says about itself.
+
+mod bad_input;
+mod crash;
+mod failure;
+mod flow;
+mod support;
