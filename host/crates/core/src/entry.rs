@@ -1,7 +1,7 @@
 //! How a message lies in a stream entry: `k` (key), `p` (payload) and `@NAME` per attribute. Knows the
 //! field names; must not know how an entry is fetched.
 
-use crate::message::{Content, EntryId, MessageError};
+use crate::message::{self, Content, EntryId, MessageError};
 
 pub const KEY_FIELD: &[u8] = b"k";
 pub const PAYLOAD_FIELD: &[u8] = b"p";
@@ -75,13 +75,10 @@ pub fn encode(content: &Content) -> Fields {
 }
 
 /// Understands an entry. The order of fields does not matter here, though we always write `k` first.
+/// Checks borrow, so that an entry that is not ours is kept as it came, and one that is ours is moved.
 pub fn decode(raw: RawEntry, payload_max: usize) -> Entry {
     let RawEntry { id, fields } = raw;
-    if let Err(why) = shape(&fields) {
-        return Entry::Foreign { id, fields, why };
-    }
-    // The shape holds, so each field can be moved out; only attributes and key can still be refused.
-    if let Err(why) = check_values(&fields, payload_max) {
+    if let Err(why) = shape(&fields).and_then(|()| values(&fields, payload_max)) {
         return Entry::Foreign { id, fields, why };
     }
     let (mut key, mut payload, mut attributes) = (Vec::new(), Vec::new(), Vec::new());
@@ -92,7 +89,7 @@ pub fn decode(raw: RawEntry, payload_max: usize) -> Entry {
             _ => attributes.push((text(&name[1..]), text(&value))),
         }
     }
-    let content = Content::new(key, payload, attributes, payload_max).expect("checked above");
+    let content = Content::checked(key, payload, attributes);
     Entry::Ours { id, content }
 }
 
@@ -129,30 +126,62 @@ fn shape(fields: &Fields) -> Result<(), ForeignEntry> {
     }
 }
 
-fn check_values(fields: &Fields, payload_max: usize) -> Result<(), ForeignEntry> {
+fn values(fields: &Fields, payload_max: usize) -> Result<(), ForeignEntry> {
     let mut attributes = Vec::new();
     for (name, value) in fields {
         match name.as_slice() {
-            KEY_FIELD => {
-                Content::new(value.as_slice(), Vec::new(), Vec::new(), 0)?;
-            }
-            PAYLOAD_FIELD if value.len() > payload_max => {
-                return Err(MessageError::PayloadTooLarge {
-                    len: value.len(),
-                    max: payload_max,
-                }
-                .into());
-            }
-            PAYLOAD_FIELD => {}
+            KEY_FIELD => message::check_key(value)?,
+            PAYLOAD_FIELD => message::check_payload(value, payload_max)?,
             _ => {
                 let (Ok(n), Ok(v)) = (std::str::from_utf8(&name[1..]), std::str::from_utf8(value))
                 else {
                     return Err(MessageError::AttributeNotUtf8(text(&name[1..])).into());
                 };
-                attributes.push((n.to_owned(), v.to_owned()));
+                attributes.push((n, v));
             }
         }
     }
-    Content::new(Vec::new(), Vec::new(), attributes, 0)?;
-    Ok(())
+    Ok(message::check_attributes(attributes.into_iter())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: EntryId = EntryId { ms: 1, seq: 2 };
+
+    fn attributes() -> impl Strategy<Value = Vec<(String, String)>> {
+        prop::collection::btree_map(".{1,20}", ".{0,20}", 0..5)
+            .prop_map(|map| map.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(key: String, payload: Vec<u8>, attributes in attributes()) {
+            let content = Content::new(key, payload, attributes, usize::MAX).unwrap();
+            let raw = RawEntry { id: ID, fields: encode(&content) };
+            prop_assert_eq!(decode(raw, usize::MAX), Entry::Ours { id: ID, content });
+        }
+
+        #[test]
+        fn any_fields_are_ours_or_kept_whole(
+            fields in prop::collection::vec(
+                (prop_oneof![Just(b"k".to_vec()), Just(b"p".to_vec()), Just(b"@a".to_vec()), any::<Vec<u8>>()], any::<Vec<u8>>()),
+                0..6,
+            ),
+            payload_max in 0usize..64,
+        ) {
+            match decode(RawEntry { id: ID, fields: fields.clone() }, payload_max) {
+                Entry::Foreign { fields: kept, .. } => prop_assert_eq!(kept, fields),
+                Entry::Ours { content, .. } => {
+                    let mut sorted = (encode(&content), fields);
+                    sorted.0.sort();
+                    sorted.1.sort();
+                    prop_assert_eq!(sorted.0, sorted.1);
+                    prop_assert!(content.payload().len() <= payload_max);
+                }
+            }
+        }
+    }
 }

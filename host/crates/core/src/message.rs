@@ -96,25 +96,23 @@ impl Content {
         attributes: Vec<(String, String)>,
         payload_max: usize,
     ) -> Result<Self, MessageError> {
-        let key = String::from_utf8(key.into()).map_err(|e| MessageError::KeyNotUtf8 {
-            at: e.utf8_error().valid_up_to(),
-            len: e.as_bytes().len(),
-        })?;
-        if key.len() > limits::KEY_BYTES_MAX {
-            return Err(MessageError::KeyTooLong(key.len()));
-        }
-        if payload.len() > payload_max {
-            return Err(MessageError::PayloadTooLarge {
-                len: payload.len(),
-                max: payload_max,
-            });
-        }
-        check_attributes(&attributes)?;
-        Ok(Self {
-            key,
+        let key = key.into();
+        check_key(&key)?;
+        check_payload(&payload, payload_max)?;
+        check_attributes(attributes.iter().map(|(n, v)| (n.as_str(), v.as_str())))?;
+        Ok(Self::checked(key, payload, attributes))
+    }
+    /// Of parts that passed the checks below.
+    pub(crate) fn checked(
+        key: Vec<u8>,
+        payload: Vec<u8>,
+        attributes: Vec<(String, String)>,
+    ) -> Self {
+        Self {
+            key: String::from_utf8(key).expect("checked"),
             payload,
             attributes,
-        })
+        }
     }
     pub fn key(&self) -> &str {
         &self.key
@@ -140,26 +138,49 @@ impl Content {
     }
 }
 
-fn check_attributes(attributes: &[(String, String)]) -> Result<(), MessageError> {
+pub(crate) fn check_key(key: &[u8]) -> Result<(), MessageError> {
+    if let Err(e) = std::str::from_utf8(key) {
+        return Err(MessageError::KeyNotUtf8 {
+            at: e.valid_up_to(),
+            len: key.len(),
+        });
+    }
+    if key.len() > limits::KEY_BYTES_MAX {
+        return Err(MessageError::KeyTooLong(key.len()));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_payload(payload: &[u8], max: usize) -> Result<(), MessageError> {
+    if payload.len() > max {
+        let len = payload.len();
+        return Err(MessageError::PayloadTooLarge { len, max });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_attributes<'a>(
+    attributes: impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<(), MessageError> {
     if attributes.len() > limits::ATTRIBUTES_MAX {
         return Err(MessageError::TooManyAttributes(attributes.len()));
     }
-    for (i, (name, value)) in attributes.iter().enumerate() {
+    for (i, (name, value)) in attributes.clone().enumerate() {
         if name.is_empty() {
             return Err(MessageError::AttributeNameEmpty);
         }
         if name.len() > limits::ATTRIBUTE_NAME_BYTES_MAX {
-            return Err(MessageError::AttributeNameTooLong(name.clone()));
+            return Err(MessageError::AttributeNameTooLong(name.to_owned()));
         }
         if value.len() > limits::ATTRIBUTE_VALUE_BYTES_MAX {
             return Err(MessageError::AttributeValueTooLong {
-                name: name.clone(),
+                name: name.to_owned(),
                 len: value.len(),
             });
         }
         // At most 64 names: comparing each with those before it beats a set.
-        if attributes[..i].iter().any(|(n, _)| n == name) {
-            return Err(MessageError::AttributeTwice(name.clone()));
+        if attributes.clone().take(i).any(|(n, _)| n == name) {
+            return Err(MessageError::AttributeTwice(name.to_owned()));
         }
     }
     Ok(())
