@@ -141,7 +141,7 @@ fn values(fields: &Fields, payload_max: usize) -> Result<(), ForeignEntry> {
             }
         }
     }
-    Ok(message::check_attributes(attributes.into_iter())?)
+    Ok(message::check_attributes(attributes.iter().copied())?)
 }
 
 #[cfg(test)]
