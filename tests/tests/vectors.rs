@@ -21,6 +21,10 @@ fn the_published_partition_vectors_hold() {
         assert_eq!(partitioner::hash(&v.key).to_string(), v.hash, "{:?}", v.key);
         let shape = Shape::new(v.partitions, 1).expect("a legal count");
         let partition = partitioner::partition(&v.key, shape);
-        assert_eq!(partition.0, v.partition, "{:?} over {}", v.key, v.partitions);
+        assert_eq!(
+            partition.0, v.partition,
+            "{:?} over {}",
+            v.key, v.partitions
+        );
     }
 }

@@ -3,7 +3,7 @@
 use segmenter_core::time::{Duration, Time};
 
 /// Now, in µs of CLOCK_MONOTONIC, so that logs of several processes on one machine can be compared.
-pub fn now() -> Time {
+pub(super) fn now() -> Time {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

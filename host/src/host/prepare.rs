@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use segmenter_core::limits;
 use segmenter_core::names::{Partition, StreamId, Uid};
 use segmenter_core::port::{

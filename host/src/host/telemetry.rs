@@ -30,7 +30,7 @@ pub enum Event<'a> {
     HandlerFailed {
         handler: &'a str,
         partition: u32,
-        #[serde(serialize_with = "id")]
+        #[serde(serialize_with = "as_text")]
         id: EntryId,
         attempt: u32,
         outcome: &'a str,
@@ -46,7 +46,7 @@ pub enum Event<'a> {
     Warning { text: &'a str },
 }
 
-fn id<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
 

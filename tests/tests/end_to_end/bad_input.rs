@@ -12,14 +12,22 @@ use crate::support::World;
 fn refused(ended: &Ended, code: i32, says: &[&str]) {
     assert_eq!(ended.code(), Some(code), "{ended:#?}");
     for expected in says {
-        assert!(ended.stderr.contains(expected), "{expected:?} is missing in {ended:#?}");
+        assert!(
+            ended.stderr.contains(expected),
+            "{expected:?} is missing in {ended:#?}"
+        );
     }
     let panicked = ended.stderr.contains("panicked") || ended.stderr.contains("RUST_BACKTRACE");
     assert!(!panicked, "{ended:#?}");
 }
 
 fn run_args(module: &str) -> [&str; 6] {
-    ["run", module, "--stream", "s", "--group"].into_iter().chain(["g"]).collect::<Vec<_>>().try_into().unwrap()
+    ["run", module, "--stream", "s", "--group"]
+        .into_iter()
+        .chain(["g"])
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap()
 }
 
 fn file(world: &World, name: &str, bytes: &[u8]) -> PathBuf {
@@ -40,10 +48,16 @@ fn no_redis() {
 
 #[test]
 fn a_wrong_password_is_named_and_never_printed() {
-    let world = World::with(Options { password: Some("right-one".to_owned()), ..Options::default() });
+    let world = World::with(Options {
+        password: Some("right-one".to_owned()),
+        ..Options::default()
+    });
     let port = world.server.port();
     let noop = guest("noop");
-    for args in [&["stream", "list"][..], &run_args(noop.to_str().unwrap())[..]] {
+    for args in [
+        &["stream", "list"][..],
+        &run_args(noop.to_str().unwrap())[..],
+    ] {
         for (url, says) in [
             (format!("redis://:wrong-one@127.0.0.1:{port}"), "password"),
             (format!("redis://127.0.0.1:{port}"), "password"),
@@ -61,12 +75,20 @@ fn a_wrong_password_is_named_and_never_printed() {
 #[test]
 fn a_redis_that_is_too_old_is_refused_with_its_version() {
     let Some(old) = std::env::var_os("SEGMENTER_TEST_OLD_SERVER") else {
-        println!("left out: SEGMENTER_TEST_OLD_SERVER names no Redis 6.2 (`cargo xtask test` fetches one)");
+        println!(
+            "left out: SEGMENTER_TEST_OLD_SERVER names no Redis 6.2 (`cargo xtask test` fetches one)"
+        );
         return;
     };
-    let world = World::with(Options { binary: Some(old.into()), ..Options::default() });
+    let world = World::with(Options {
+        binary: Some(old.into()),
+        ..Options::default()
+    });
     let noop = guest("noop");
-    for args in [&["stream", "list"][..], &run_args(noop.to_str().unwrap())[..]] {
+    for args in [
+        &["stream", "list"][..],
+        &run_args(noop.to_str().unwrap())[..],
+    ] {
         refused(&world.run(args), 1, &["6.2", "7.0"]);
     }
 }
@@ -76,7 +98,9 @@ fn a_user_without_the_needed_permissions_is_told_which() {
     let world = World::with_stream(1, 10);
     let mut redis = world.redis();
     let _: () = redis::cmd("ACL")
-        .arg(&["SETUSER", "weak", "on", ">pw", "~*", "&*", "+@all", "-evalsha", "-eval", "-script"])
+        .arg(&[
+            "SETUSER", "weak", "on", ">pw", "~*", "&*", "+@all", "-evalsha", "-eval", "-script",
+        ])
         .query(&mut redis)
         .expect("ACL SETUSER");
     let url = format!("redis://weak:pw@127.0.0.1:{}", world.server.port());
@@ -91,7 +115,10 @@ fn a_user_without_the_needed_permissions_is_told_which() {
 fn an_evicting_redis_is_refused() {
     let world = World::with_stream(1, 10);
     let mut redis = world.redis();
-    let _: () = redis::cmd("CONFIG").arg(&["SET", "maxmemory-policy", "allkeys-lru"]).query(&mut redis).unwrap();
+    let _: () = redis::cmd("CONFIG")
+        .arg(&["SET", "maxmemory-policy", "allkeys-lru"])
+        .query(&mut redis)
+        .unwrap();
     let noop = guest("noop");
     let ended = world.run(&run_args(noop.to_str().unwrap()));
     refused(&ended, 1, &["allkeys-lru", "noeviction"]);
@@ -109,7 +136,11 @@ fn a_stream_that_does_not_exist() {
         &["group", "list", "s"],
         &["group", "describe", "s", "g"],
     ] {
-        refused(&world.run(args), 1, &["default/s", "does not exist", "stream create"]);
+        refused(
+            &world.run(args),
+            1,
+            &["default/s", "does not exist", "stream create"],
+        );
     }
 }
 
@@ -117,15 +148,39 @@ fn a_stream_that_does_not_exist() {
 fn another_shape_names_both() {
     let world = World::with_stream(4, 100);
     for (partitions, capacity) in [("8", "100"), ("4", "200")] {
-        let args = ["stream", "create", "s", "--partitions", partitions, "--capacity", capacity];
-        let says = [format!("{partitions} partitions of {capacity}"), "4 partitions of 100".to_owned()];
+        let args = [
+            "stream",
+            "create",
+            "s",
+            "--partitions",
+            partitions,
+            "--capacity",
+            capacity,
+        ];
+        let says = [
+            format!("{partitions} partitions of {capacity}"),
+            "4 partitions of 100".to_owned(),
+        ];
         let says: Vec<_> = says.iter().map(String::as_str).collect();
         refused(&world.run(&args), 1, &says);
     }
     // The same again is no error.
     world.create("s", 4, 100);
-    for (partitions, capacity) in [("0", "100"), ("5000", "100"), ("4", "0"), ("4", "2000000000")] {
-        let args = ["stream", "create", "t", "--partitions", partitions, "--capacity", capacity];
+    for (partitions, capacity) in [
+        ("0", "100"),
+        ("5000", "100"),
+        ("4", "0"),
+        ("4", "2000000000"),
+    ] {
+        let args = [
+            "stream",
+            "create",
+            "t",
+            "--partitions",
+            partitions,
+            "--capacity",
+            capacity,
+        ];
         refused(&world.run(&args), 2, &[]);
     }
 }
@@ -156,7 +211,8 @@ fn a_payload_over_the_limit() {
     let world = World::with_stream(1, 10);
     for (bytes, fits) in [(1_048_576, true), (1_048_577, false)] {
         let line = format!(r#"{{"key":"k","payload":"{}"}}"#, "x".repeat(bytes));
-        let ended = process::with_input(&world.url, &["send", "s", "--jsonl", "-"], line.as_bytes());
+        let ended =
+            process::with_input(&world.url, &["send", "s", "--jsonl", "-"], line.as_bytes());
         if fits {
             ended.ok();
         } else {
@@ -169,7 +225,9 @@ fn a_payload_over_the_limit() {
 #[test]
 fn a_full_partition_refuses_and_says_what_was_sent() {
     let world = World::with_stream(1, 10);
-    let lines: Vec<String> = (0..15).map(|i| format!(r#"{{"key":"k","payload":"{i}"}}"#)).collect();
+    let lines: Vec<String> = (0..15)
+        .map(|i| format!(r#"{{"key":"k","payload":"{i}"}}"#))
+        .collect();
     let args = ["send", "s", "--jsonl", "-", "--full-timeout", "200ms"];
     let ended = process::with_input(&world.url, &args, lines.join("\n").as_bytes());
     refused(&ended, 1, &["full", "partition 0", "10 "]);
@@ -198,14 +256,19 @@ fn a_module_that_is_none() {
         refused(&world.run(&check), 1, &[says, name]);
     }
     let missing = world.server.dir().join("missing.wasm");
-    refused(&world.run(&run_args(missing.to_str().unwrap())), 1, &["missing.wasm"]);
+    refused(
+        &world.run(&run_args(missing.to_str().unwrap())),
+        1,
+        &["missing.wasm"],
+    );
 }
 
 #[test]
 fn a_broken_line_of_a_jsonl_file_is_named_and_the_lines_before_are_sent() {
     let world = World::with_stream(4, 100_000);
-    let mut lines: Vec<String> =
-        (1..=6_000).map(|i| format!(r#"{{"key":"key-{}","payload":"{i}"}}"#, i % 100)).collect();
+    let mut lines: Vec<String> = (1..=6_000)
+        .map(|i| format!(r#"{{"key":"key-{}","payload":"{i}"}}"#, i % 100))
+        .collect();
     lines[4_999] = r#"{"key":"key-1","payload":"#.to_owned();
     let path = file(&world, "messages.jsonl", lines.join("\n").as_bytes());
     let ended = world.run(&["send", "s", "--jsonl", path.to_str().unwrap()]);
@@ -219,14 +282,26 @@ fn an_unknown_configuration_key_is_named_with_its_table_and_the_nearest_known_on
     let config = "[[stream]]\nname = \"s\"\npartitons = 4\npartitions = 4\ncapacity = 10\n";
     let path = file(&world, "bad.toml", config.as_bytes());
     let ended = world.run(&["run", "-c", path.to_str().unwrap()]);
-    refused(&ended, 2, &["partitons", "stream", "partitions", "bad.toml"]);
+    refused(
+        &ended,
+        2,
+        &["partitons", "stream", "partitions", "bad.toml"],
+    );
 }
 
 #[test]
 fn wrong_usage_exits_2_and_json_errors_are_objects() {
     let world = World::new();
     for args in [
-        &["stream", "create", "bad name", "--partitions", "1", "--capacity", "1"][..],
+        &[
+            "stream",
+            "create",
+            "bad name",
+            "--partitions",
+            "1",
+            "--capacity",
+            "1",
+        ][..],
         &["no-such-command"],
         &["run"],
         &["send", "s"],
@@ -238,7 +313,10 @@ fn wrong_usage_exits_2_and_json_errors_are_objects() {
     let last = ended.stderr.lines().last().expect("an error");
     let object: serde_json::Value = serde_json::from_str(last).expect("an object");
     assert_eq!(object["event"], "error", "{object}");
-    assert!(object["error"].as_str().unwrap().contains("nothing"), "{object}");
+    assert!(
+        object["error"].as_str().unwrap().contains("nothing"),
+        "{object}"
+    );
 }
 
 #[test]
@@ -246,7 +324,11 @@ fn a_deleted_stream_ends_its_members_and_is_not_created_again() {
     let world = World::with_stream(2, 100);
     let noop = guest("noop");
     let mut host = Host::start(&world.url, &run_args(noop.to_str().unwrap())[1..]);
-    refused(&world.run(&["stream", "delete", "s"]), 1, &["--force", "member"]);
+    refused(
+        &world.run(&["stream", "delete", "s"]),
+        1,
+        &["--force", "member"],
+    );
     world.run(&["stream", "delete", "s", "--force"]).ok();
     assert_eq!(host.ended().code(), Some(1), "{}", host.said().join("\n"));
     let mut redis = world.redis();

@@ -16,7 +16,9 @@ fn killed_in_the_middle_and_started_again_it_handles_everything_in_order() {
     let tally = guest("tally");
     let args = [tally.to_str().unwrap(), "--stream", "s", "--group", "g"];
     let host = Host::start(&world.url, &args);
-    until("a part is handled", || (host.guest_lines().len() > MESSAGES / 10).then_some(()));
+    until("a part is handled", || {
+        (host.guest_lines().len() > MESSAGES / 10).then_some(())
+    });
     let mut lines = host.kill();
     let before = judge(&sent, &lines);
     assert_eq!(before.duplicates, 0, "{before:?}");
@@ -30,19 +32,35 @@ fn killed_in_the_middle_and_started_again_it_handles_everything_in_order() {
             in_partition - usize::try_from(lag.expect("known")).unwrap()
         })
         .sum();
-    assert!(acked <= before.handled, "{acked} acked, {} handled", before.handled);
+    assert!(
+        acked <= before.handled,
+        "{acked} acked, {} handled",
+        before.handled
+    );
     let uncommitted = before.handled - acked;
 
     let started = Instant::now();
     let host = Host::start(&world.url, &args);
-    until("it takes over", || (!host.guest_lines().is_empty()).then_some(()));
+    until("it takes over", || {
+        (!host.guest_lines().is_empty()).then_some(())
+    });
     let takeover = started.elapsed();
     world.until_acked(4, "g");
     lines.extend(host.stop());
     let after = judge(&sent, &lines);
-    assert_eq!((after.handled, after.lost, after.out_of_order), (MESSAGES, 0, 0), "{after:?}");
-    assert!(after.duplicates <= uncommitted, "{after:?}: at most the {uncommitted} uncommitted ones");
-    println!("took over {takeover:?} after the start; {} of {uncommitted} uncommitted repeated", after.duplicates);
+    assert_eq!(
+        (after.handled, after.lost, after.out_of_order),
+        (MESSAGES, 0, 0),
+        "{after:?}"
+    );
+    assert!(
+        after.duplicates <= uncommitted,
+        "{after:?}: at most the {uncommitted} uncommitted ones"
+    );
+    println!(
+        "took over {takeover:?} after the start; {} of {uncommitted} uncommitted repeated",
+        after.duplicates
+    );
 }
 
 #[test]
@@ -68,14 +86,26 @@ fn a_standby_takes_over_when_the_active_one_is_killed_and_when_it_leaves() {
     world.until_acked(4, "g");
     lines.extend(third.stop());
     let judgement = judge(&sent, &lines);
-    assert_eq!((judgement.lost, judgement.out_of_order, judgement.duplicates), (0, 0, 0), "{judgement:?}");
+    assert_eq!(
+        (judgement.lost, judgement.out_of_order, judgement.duplicates),
+        (0, 0, 0),
+        "{judgement:?}"
+    );
 }
 
 #[test]
 fn a_start_with_the_same_member_id_supersedes_the_one_before() {
     let world = World::with_stream(2, 1_000);
     let tally = guest("tally");
-    let args = [tally.to_str().unwrap(), "--stream", "s", "--group", "g", "--member", "host-1"];
+    let args = [
+        tally.to_str().unwrap(),
+        "--stream",
+        "s",
+        "--group",
+        "g",
+        "--member",
+        "host-1",
+    ];
     let mut first = Host::start(&world.url, &args);
     let second = Host::start(&world.url, &args);
     assert_eq!(first.ended().code(), Some(1));

@@ -8,7 +8,10 @@ use crate::support::World;
 
 fn host(world: &World) -> Host {
     let flaky = guest("flaky");
-    Host::start(&world.url, &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"])
+    Host::start(
+        &world.url,
+        &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"],
+    )
 }
 
 fn message(number: u32, fail: Option<&str>) -> String {
@@ -17,7 +20,10 @@ fn message(number: u32, fail: Option<&str>) -> String {
 }
 
 fn dead_letters(world: &World) -> Vec<Value> {
-    world.run(&["--format", "json", "dead", "list", "s", "g"]).ok().objects()
+    world
+        .run(&["--format", "json", "dead", "list", "s", "g"])
+        .ok()
+        .objects()
 }
 
 #[test]
@@ -42,7 +48,11 @@ fn a_message_that_fails_is_tried_again_in_place_and_what_follows_waits() {
         assert_eq!(failed.len() as u64, attempts - 1, "{fail}: {failed:?}");
         for (line, attempt) in failed.iter().zip(1..) {
             assert_eq!(line["outcome"], outcome, "{fail}: {line}");
-            assert_eq!(line["id"].as_str(), Some(ids[1].1.as_str()), "{fail}: {line}");
+            assert_eq!(
+                line["id"].as_str(),
+                Some(ids[1].1.as_str()),
+                "{fail}: {line}"
+            );
             assert_eq!(line["attempt"], attempt, "{fail}: {line}");
         }
         let handled: Vec<_> = host
@@ -51,7 +61,11 @@ fn a_message_that_fails_is_tried_again_in_place_and_what_follows_waits() {
             .filter(|line| line.text.starts_with("key="))
             .map(|line| (line.id, line.attempt))
             .collect();
-        let expected: Vec<_> = ids.iter().map(|(_, id)| id.clone()).zip([1, attempts, 1]).collect();
+        let expected: Vec<_> = ids
+            .iter()
+            .map(|(_, id)| id.clone())
+            .zip([1, attempts, 1])
+            .collect();
         assert_eq!(handled, expected, "{fail}");
         assert_eq!(dead_letters(&world), Vec::<Value>::new(), "{fail}");
     }
@@ -64,7 +78,10 @@ fn the_reason_of_a_trap_carries_what_the_guest_wrote_to_stderr() {
     let mut host = host(&world);
     let failed = host.event("handler_failed");
     let reason = failed["reason"].as_str().unwrap();
-    assert!(reason.contains("about to trap") && reason.contains("unreachable"), "{reason}");
+    assert!(
+        reason.contains("about to trap") && reason.contains("unreachable"),
+        "{reason}"
+    );
     world.until_acked(1, "g");
     host.stop();
 }
@@ -79,7 +96,11 @@ fn a_reject_becomes_a_dead_letter_that_keeps_the_message_whole() {
     let dead = dead_letters(&world);
     assert_eq!(dead.len(), 1, "{dead:?}");
     let letter = &dead[0];
-    assert_eq!((letter["id"].as_str(), &letter["attempts"]), (Some(ids[0].1.as_str()), &json!(1)), "{letter}");
+    assert_eq!(
+        (letter["id"].as_str(), &letter["attempts"]),
+        (Some(ids[0].1.as_str()), &json!(1)),
+        "{letter}"
+    );
     assert!(!letter["reason"].as_str().unwrap().is_empty());
     assert_eq!(letter["version"].as_str().unwrap().len(), 64, "{letter}");
     let args = ["--format", "json", "dead", "show", "s", "g", &ids[0].1];
@@ -102,27 +123,53 @@ fn an_entry_from_elsewhere_becomes_a_dead_letter_and_never_a_crash() {
         &["k", "key", "p", "x", "@", "attribute without a name"],
     ];
     for fields in foreign {
-        let _: String = redis::cmd("XADD").arg(log).arg("*").arg(fields).query(&mut redis).unwrap();
+        let _: String = redis::cmd("XADD")
+            .arg(log)
+            .arg("*")
+            .arg(fields)
+            .query(&mut redis)
+            .unwrap();
     }
     let bytes: [&[u8]; 4] = [b"k", b"\xff\xfe", b"p", b"key is no UTF-8"];
-    let _: String = redis::cmd("XADD").arg(log).arg("*").arg(&bytes).query(&mut redis).unwrap();
+    let _: String = redis::cmd("XADD")
+        .arg(log)
+        .arg("*")
+        .arg(&bytes)
+        .query(&mut redis)
+        .unwrap();
     let ours = world.send_lines(&[message(1, None)]);
     let host = host(&world);
     world.until_acked(1, "g");
-    let handled: Vec<_> = host.stop().into_iter().filter(|l| l.text.starts_with("key=")).collect();
+    let handled: Vec<_> = host
+        .stop()
+        .into_iter()
+        .filter(|l| l.text.starts_with("key="))
+        .collect();
     assert_eq!(handled.len(), 1);
     assert_eq!(handled[0].message(), ours[0]);
     let dead = dead_letters(&world);
     assert_eq!(dead.len(), 6, "{dead:?}");
-    for (letter, expected) in dead.iter().zip(["no field 'k'", "\"temperature\"", "\"p\" twice", "no field 'k'", "\"@\"", "not valid UTF-8"]) {
-        assert!(letter["reason"].as_str().unwrap().contains(expected), "{letter}: {expected}");
+    for (letter, expected) in dead.iter().zip([
+        "no field 'k'",
+        "\"temperature\"",
+        "\"p\" twice",
+        "no field 'k'",
+        "\"@\"",
+        "not valid UTF-8",
+    ]) {
+        assert!(
+            letter["reason"].as_str().unwrap().contains(expected),
+            "{letter}: {expected}"
+        );
     }
 }
 
 #[test]
 fn a_stream_without_dead_letters_lists_none_and_an_unknown_one_is_an_error() {
     let world = World::with_stream(1, 100);
-    let listed = world.run(&["--format", "json", "dead", "list", "s", "nobody"]).ok();
+    let listed = world
+        .run(&["--format", "json", "dead", "list", "s", "nobody"])
+        .ok();
     assert_eq!(listed.stdout, "");
     let unknown = world.run(&["dead", "list", "nothing", "g"]);
     assert_eq!(unknown.code(), Some(1), "{unknown:?}");

@@ -12,11 +12,17 @@ fn every_message_is_handled_once_in_order_and_acked() {
     let tally = guest("tally");
     // Before the group exists, and while it runs.
     let mut sent = world.send_numbered(2_000, 50);
-    let host = Host::start(&world.url, &[tally.to_str().unwrap(), "--stream", "s", "--group", "g"]);
+    let host = Host::start(
+        &world.url,
+        &[tally.to_str().unwrap(), "--stream", "s", "--group", "g"],
+    );
     sent.extend(world.send_numbered(2_000, 50));
     world.until_acked(8, "g");
     let lines = host.stop();
-    let expected = Judgement { handled: 4_000, ..Judgement::default() };
+    let expected = Judgement {
+        handled: 4_000,
+        ..Judgement::default()
+    };
     assert_eq!(judge(&sent, &lines), expected);
     assert!(lines.iter().all(|line| line.attempt == 1));
 }
@@ -26,16 +32,32 @@ fn payload_key_and_attributes_arrive_as_they_were_sent() {
     let world = World::with_stream(1, 100);
     let flaky = guest("flaky");
     let payload: String = "zwölf Boxkämpfer\u{0} 🦀".to_owned();
-    let line = serde_json::json!({"key": "ключ", "payload": payload, "attributes": {"b": "2", "a": "1"}});
+    let line =
+        serde_json::json!({"key": "ключ", "payload": payload, "attributes": {"b": "2", "a": "1"}});
     world.send_lines(&[line.to_string()]);
     let mut redis = world.redis();
     let entries: Vec<(String, Vec<(String, String)>)> = redis::cmd("XRANGE")
         .arg(&["seg:{default/s/0}:log", "-", "+"])
         .query(&mut redis)
         .expect("XRANGE");
-    let fields: Vec<_> = entries[0].1.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    assert_eq!(fields, [("k", "ключ"), ("p", payload.as_str()), ("@b", "2"), ("@a", "1")]);
-    let mut host = Host::start(&world.url, &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"]);
+    let fields: Vec<_> = entries[0]
+        .1
+        .iter()
+        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            ("k", "ключ"),
+            ("p", payload.as_str()),
+            ("@b", "2"),
+            ("@a", "1")
+        ]
+    );
+    let mut host = Host::start(
+        &world.url,
+        &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"],
+    );
     let said = host.event("guest_log");
     assert!(said["text"].as_str().unwrap().contains("ключ"), "{said}");
     host.stop();
@@ -53,7 +75,10 @@ fn two_groups_each_see_every_message_and_the_slowest_keeps_the_log() {
         world.until_acked(2, group);
     }
     for host in [a, b] {
-        let expected = Judgement { handled: 400, ..Judgement::default() };
+        let expected = Judgement {
+            handled: 400,
+            ..Judgement::default()
+        };
         assert_eq!(judge(&sent, &host.stop()), expected);
     }
 }
@@ -63,12 +88,23 @@ fn a_group_that_starts_at_the_end_sees_only_what_comes_after() {
     let world = World::with_stream(2, 1_000);
     world.send_numbered(100, 10);
     let tally = guest("tally");
-    let args = [tally.to_str().unwrap(), "--stream", "s", "--group", "g", "--from", "end"];
+    let args = [
+        tally.to_str().unwrap(),
+        "--stream",
+        "s",
+        "--group",
+        "g",
+        "--from",
+        "end",
+    ];
     let host = Host::start(&world.url, &args);
     world.until_acked(2, "g");
     let sent = world.send_numbered(100, 10);
     world.until_acked(2, "g");
-    let expected = Judgement { handled: 100, ..Judgement::default() };
+    let expected = Judgement {
+        handled: 100,
+        ..Judgement::default()
+    };
     assert_eq!(judge(&sent, &host.stop()), expected);
 }
 
@@ -77,10 +113,16 @@ fn a_producer_faster_than_the_handler_waits_and_nothing_is_trimmed_unacked() {
     // The ancestor lost 40,040 of 59,992 messages here, in silence.
     let world = World::with_stream(2, 100);
     let tally = guest("tally");
-    let host = Host::start(&world.url, &[tally.to_str().unwrap(), "--stream", "s", "--group", "g"]);
+    let host = Host::start(
+        &world.url,
+        &[tally.to_str().unwrap(), "--stream", "s", "--group", "g"],
+    );
     let sent = world.send_numbered(5_000, 40);
     world.until_acked(2, "g");
-    let expected = Judgement { handled: 5_000, ..Judgement::default() };
+    let expected = Judgement {
+        handled: 5_000,
+        ..Judgement::default()
+    };
     assert_eq!(judge(&sent, &host.stop()), expected);
 }
 
@@ -121,7 +163,10 @@ memory = "16MiB"
     for group in ["count", "nothing"] {
         world.until_acked(4, group);
     }
-    let expected = Judgement { handled: 200, ..Judgement::default() };
+    let expected = Judgement {
+        handled: 200,
+        ..Judgement::default()
+    };
     assert_eq!(judge(&sent, &host.stop()), expected);
 }
 
@@ -130,9 +175,22 @@ fn what_describe_and_tail_say_agrees_with_redis() {
     let world = World::with_stream(4, 1_000);
     let sent = world.send_numbered(40, 10);
     let noop = guest("noop");
-    let host = Host::start(&world.url, &[noop.to_str().unwrap(), "--stream", "s", "--group", "g", "--member", "host-1"]);
+    let host = Host::start(
+        &world.url,
+        &[
+            noop.to_str().unwrap(),
+            "--stream",
+            "s",
+            "--group",
+            "g",
+            "--member",
+            "host-1",
+        ],
+    );
     world.until_acked(4, "g");
-    let described = world.run(&["--format", "json", "group", "describe", "s", "g"]).ok();
+    let described = world
+        .run(&["--format", "json", "group", "describe", "s", "g"])
+        .ok();
     let group = &described.objects()[0];
     let members = group["members"].as_array().expect("members");
     assert_eq!(members.len(), 1, "{group}");
@@ -143,16 +201,27 @@ fn what_describe_and_tail_say_agrees_with_redis() {
     for row in group["partitions"].as_array().expect("partitions") {
         let partition = row["partition"].as_u64().unwrap();
         assert_eq!(row["owner"], "host-1", "{row}");
-        assert_eq!(row["acked_through"].as_str(), newest.get(&partition).copied(), "{row}");
+        assert_eq!(
+            row["acked_through"].as_str(),
+            newest.get(&partition).copied(),
+            "{row}"
+        );
         assert_eq!(row["lag"], 0, "{row}");
         assert!(row["version"].as_str().unwrap().len() == 64 && row["epoch"].as_u64().unwrap() > 0);
     }
     host.stop();
     // After the drain nobody owns anything.
-    let described = world.run(&["--format", "json", "group", "describe", "s", "g"]).ok();
+    let described = world
+        .run(&["--format", "json", "group", "describe", "s", "g"])
+        .ok();
     let group = &described.objects()[0];
     assert!(group["members"].as_array().unwrap().is_empty(), "{group}");
-    let owners: Vec<_> = group["partitions"].as_array().unwrap().iter().map(|p| &p["owner"]).collect();
+    let owners: Vec<_> = group["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| &p["owner"])
+        .collect();
     assert!(owners.iter().all(|owner| owner.is_null()), "{owners:?}");
 }
 
@@ -160,14 +229,29 @@ fn what_describe_and_tail_say_agrees_with_redis() {
 fn sigterm_finishes_the_running_call_commits_it_and_releases() {
     let world = World::with_stream(1, 100);
     let flaky = guest("flaky");
-    let host = Host::start(&world.url, &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"]);
+    let host = Host::start(
+        &world.url,
+        &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"],
+    );
     let sent = world.send_numbered(50, 1);
-    until("some message is handled", || (!host.guest_lines().is_empty()).then_some(()));
+    until("some message is handled", || {
+        (!host.guest_lines().is_empty()).then_some(())
+    });
     let first = host.stop();
-    let host = Host::start(&world.url, &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"]);
+    let host = Host::start(
+        &world.url,
+        &[flaky.to_str().unwrap(), "--stream", "s", "--group", "g"],
+    );
     world.until_acked(1, "g");
     let mut lines = first;
     lines.extend(host.stop());
-    let expected = Judgement { handled: 50, ..Judgement::default() };
-    assert_eq!(judge(&sent, &lines), expected, "a drain leaves nothing to repeat");
+    let expected = Judgement {
+        handled: 50,
+        ..Judgement::default()
+    };
+    assert_eq!(
+        judge(&sent, &lines),
+        expected,
+        "a drain leaves nothing to repeat"
+    );
 }

@@ -30,7 +30,15 @@ impl World {
 
     pub(crate) fn create(&self, stream: &str, partitions: u32, capacity: u64) {
         let (partitions, capacity) = (partitions.to_string(), capacity.to_string());
-        let args = ["stream", "create", stream, "--partitions", &partitions, "--capacity", &capacity];
+        let args = [
+            "stream",
+            "create",
+            stream,
+            "--partitions",
+            &partitions,
+            "--capacity",
+            &capacity,
+        ];
         process::segmenter(&self.url, &args).ok();
     }
 
@@ -74,11 +82,20 @@ impl World {
         let mut connection = self.redis();
         let of = |p: u32| {
             let key = format!("seg:{{default/s/{p}}}:log");
-            let groups: Vec<BTreeMap<String, redis::Value>> =
-                redis::cmd("XINFO").arg("GROUPS").arg(key).query(&mut connection).expect("XINFO");
+            let groups: Vec<BTreeMap<String, redis::Value>> = redis::cmd("XINFO")
+                .arg("GROUPS")
+                .arg(key)
+                .query(&mut connection)
+                .expect("XINFO");
             let name = |g: &BTreeMap<String, redis::Value>| text(&g["name"]);
-            let group = groups.iter().find(|g| name(g) == group).expect("the group exists");
-            (number(&group["lag"]), number(&group["pending"]).expect("a number"))
+            let group = groups
+                .iter()
+                .find(|g| name(g) == group)
+                .expect("the group exists");
+            (
+                number(&group["lag"]),
+                number(&group["pending"]).expect("a number"),
+            )
         };
         (0..partitions).map(of).collect()
     }
@@ -121,7 +138,9 @@ pub(crate) fn judge(sent: &[(u64, String)], lines: &[GuestLine]) -> Judgement {
     let mut judgement = Judgement::default();
     for line in lines {
         let message = line.message();
-        let position = *order.get(&message).unwrap_or_else(|| panic!("{message:?} was never sent"));
+        let position = *order
+            .get(&message)
+            .unwrap_or_else(|| panic!("{message:?} was never sent"));
         if !seen.insert(message) {
             judgement.duplicates += 1;
             continue;
@@ -140,10 +159,15 @@ pub(crate) fn judge(sent: &[(u64, String)], lines: &[GuestLine]) -> Judgement {
 impl World {
     /// The stream holds exactly so many entries.
     pub(crate) fn holds(&self, entries: u64) {
-        let described = self.run(&["--format", "json", "stream", "describe", "s"]).ok();
+        let described = self
+            .run(&["--format", "json", "stream", "describe", "s"])
+            .ok();
         let stream = &described.objects()[0];
         let partitions = stream["partitions"].as_array().expect("partitions");
-        let found: u64 = partitions.iter().map(|p| p["entries"].as_u64().expect("entries")).sum();
+        let found: u64 = partitions
+            .iter()
+            .map(|p| p["entries"].as_u64().expect("entries"))
+            .sum();
         assert_eq!(found, entries, "{stream}");
     }
 }

@@ -1,0 +1,4 @@
+//! What guests may call, one file per interface.
+
+mod context;
+mod logging;

@@ -1,0 +1,118 @@
+//! The one engine of a process: allocator, compile cache, and the clock that ends calls. Knows wasmtime's
+//! settings and why they are what they are; must not know handlers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+
+/// How often a running guest looks whether its deadline is over, and lets other tasks of its thread run.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+pub struct EngineConfig {
+    /// Where compiled modules are kept; none: every start compiles.
+    pub cache_dir: Option<PathBuf>,
+    /// The largest memory limit of any module, in bytes.
+    pub memory_bytes_max: usize,
+    /// Instances alive at once.
+    pub instances_max: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine cannot start: {0}")]
+pub struct EngineError(String);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) engine: wasmtime::Engine,
+    cache: Option<Cache>,
+    allocator: &'static str,
+}
+
+impl Engine {
+    pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
+        let cache = config.cache_dir.as_deref().and_then(|dir| {
+            let mut cache = CacheConfig::new();
+            cache.with_directory(dir);
+            // A cache that cannot be written costs time, not correctness.
+            Cache::new(cache).ok()
+        });
+        // Pooled instances start in microseconds, but need address space that a container may not have.
+        let pooled = settings(&cache, Some(pool(&config)));
+        let (engine, allocator) = match wasmtime::Engine::new(&pooled) {
+            Ok(engine) => (engine, "pooling"),
+            Err(_) => {
+                let engine = wasmtime::Engine::new(&settings(&cache, None))
+                    .map_err(|e| EngineError(format!("{e:#}")))?;
+                (engine, "on demand")
+            }
+        };
+        tick(&engine)?;
+        Ok(Engine {
+            engine,
+            cache,
+            allocator,
+        })
+    }
+
+    /// `pooling`, or `on demand` where the address space was too small for a pool.
+    pub fn allocator(&self) -> &'static str {
+        self.allocator
+    }
+
+    /// How many modules were found compiled.
+    pub fn cache_hits(&self) -> usize {
+        self.cache.as_ref().map_or(0, Cache::cache_hits)
+    }
+}
+
+fn settings(cache: &Option<Cache>, pool: Option<PoolingAllocationConfig>) -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    // On by default, it routes each call through an event loop: 1.4 µs instead of 0.2 µs.
+    config.concurrency_support(false);
+    config.epoch_interruption(true);
+    config.cache(cache.clone());
+    if let Some(pool) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    config
+}
+
+fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    let instances = config.instances_max;
+    // Most components have one memory and few core instances; the rare large ones share what is left.
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(4))
+        .total_stacks(instances)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX as u32)
+        .max_memories_per_component(MEMORIES_MAX as u32)
+        .max_tables_per_component(TABLES_MAX as u32)
+        .max_memory_size(config.memory_bytes_max.max(64 * 1024))
+        .table_elements(20_000);
+    pool
+}
+
+/// Advances the epoch for as long as the engine lives.
+fn tick(engine: &wasmtime::Engine) -> Result<(), EngineError> {
+    let weak = engine.weak();
+    std::thread::Builder::new()
+        .name("epoch".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                match weak.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        })
+        .map(drop)
+        .map_err(|e| EngineError(format!("no thread for the deadline clock: {e}")))
+}

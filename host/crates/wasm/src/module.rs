@@ -1,0 +1,247 @@
+//! A module: checked, compiled, linked once; instances come from it. Knows what a component must export
+//! and what it may import; must not know what it does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use segmenter_core::lease::Epoch;
+use segmenter_core::names::{GroupName, HandlerName, Namespace, Partition, StreamName, Version};
+use sha2::{Digest, Sha256};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::bindings::{MessageHandler, MessageHandlerPre};
+use crate::engine::Engine;
+use crate::instance::{Instance, InstantiateError, State};
+use crate::output::{GuestLine, LogSink};
+
+/// What one call and one instance may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From the start of a call to its end, also if it waits in the host. Checked every 10 ms.
+    pub deadline: Duration,
+    /// Linear memory of an instance, in bytes.
+    pub memory_bytes: usize,
+}
+
+/// What an instance is told about where it runs.
+#[derive(Debug, Clone)]
+pub struct PartitionContext {
+    pub namespace: Namespace,
+    pub stream: StreamName,
+    pub partitions: u32,
+    pub group: GroupName,
+    pub handler: HandlerName,
+    pub version: Version,
+    pub partition: Partition,
+    pub epoch: Epoch,
+}
+
+/// Why a file is no handler.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "this is not WebAssembly: it does not begin with the bytes \\0asm; give the .wasm file that your toolchain wrote"
+    )]
+    NotWasm,
+    #[error(
+        "this is a core module, not a component; build for wasm32-wasip2, or make a component of it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    #[error(
+        "it exports neither segmenter:handler/handler@0.1.x nor segmenter:handler/batch@0.1.x, so it is a component of another world; it exports: {}",
+        list(found)
+    )]
+    NoKnownExport { found: Vec<String> },
+    #[error(
+        "it exports both segmenter:handler/handler and segmenter:handler/batch; a component is one of both"
+    )]
+    TwoKinds,
+    #[error(
+        "it exports segmenter:handler/batch, which this version does not call yet; export segmenter:handler/handler"
+    )]
+    Batch,
+    #[error("it imports {import}, which {why}")]
+    MissingImport { import: String, why: &'static str },
+    #[error("it does not fit the contract segmenter:handler@0.1: {0}")]
+    Mismatch(String),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    names.join(", ")
+}
+
+const HANDLER: &str = "segmenter:handler/handler@0.1.";
+const BATCH: &str = "segmenter:handler/batch@0.1.";
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Module(Arc<Inner>);
+
+struct Inner {
+    version: Version,
+    limits: Limits,
+    engine: wasmtime::Engine,
+    pre: MessageHandlerPre<State>,
+}
+
+impl Module {
+    /// Takes as long as compiling does, unless the cache knows it: 5 ms to seconds.
+    pub fn load(engine: &Engine, bytes: &[u8], limits: Limits) -> Result<Module, LoadError> {
+        let component = compile(engine, bytes)?;
+        check_exports(engine, &component)?;
+        let linker = linker(engine)?;
+        check_imports(engine, &component)?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .and_then(MessageHandlerPre::new)
+            .map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+        let hex: String = Sha256::digest(bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        Ok(Module(Arc::new(Inner {
+            version: Version::new(hex).expect("64 hex digits are a name"),
+            limits,
+            engine: engine.engine.clone(),
+            pre,
+        })))
+    }
+
+    /// sha256 of the bytes.
+    pub fn version(&self) -> &Version {
+        &self.0.version
+    }
+
+    /// Makes one instance and drops it: what fails at once, fails before a partition depends on it.
+    pub async fn probe(&self) -> Result<(), InstantiateError> {
+        struct Silent;
+        impl LogSink for Silent {
+            fn line(&self, _: &GuestLine<'_>) {}
+        }
+        let name = "probe";
+        let context = PartitionContext {
+            namespace: Namespace::new(name).expect("a name"),
+            stream: StreamName::new(name).expect("a name"),
+            partitions: 1,
+            group: GroupName::new(name).expect("a name"),
+            handler: HandlerName::new(name).expect("a name"),
+            version: self.0.version.clone(),
+            partition: Partition(0),
+            epoch: Epoch(0),
+        };
+        self.instantiate(context, Arc::new(Silent)).await.map(drop)
+    }
+
+    pub async fn instantiate(
+        &self,
+        context: PartitionContext,
+        sink: Arc<dyn LogSink>,
+    ) -> Result<Instance, InstantiateError> {
+        Instance::new(&self.0.engine, &self.0.pre, self.0.limits, context, sink).await
+    }
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
+    match bytes {
+        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => return Err(LoadError::CoreModule),
+        [b'\0', b'a', b's', b'm', ..] => {}
+        _ => return Err(LoadError::NotWasm),
+    }
+    Component::new(&engine.engine, bytes).map_err(|e| LoadError::Compile(format!("{e:#}")))
+}
+
+fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+    let ty = component.component_type();
+    let found: Vec<String> = ty
+        .exports(&engine.engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let handler = found.iter().any(|name| name.starts_with(HANDLER));
+    let batch = found.iter().any(|name| name.starts_with(BATCH));
+    match (handler, batch) {
+        (true, false) => Ok(()),
+        (true, true) => Err(LoadError::TwoKinds),
+        (false, true) => Err(LoadError::Batch),
+        (false, false) => Err(LoadError::NoKnownExport { found }),
+    }
+}
+
+/// WASI 0.2 over an empty context is always there, because plain guests of most languages import it.
+fn linker(engine: &Engine) -> Result<Linker<State>, LoadError> {
+    let mut linker = Linker::new(&engine.engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+        .and_then(|()| {
+            MessageHandler::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)
+        })
+        .map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+    Ok(linker)
+}
+
+/// Names what is missing better than linking would: with the setting that will grant it.
+fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+    let ty = component.component_type();
+    for (name, item) in ty.imports(&engine.engine) {
+        if let ComponentItem::ComponentInstance(instance) = &item.ty {
+            let types_only = instance
+                .exports(&engine.engine)
+                .all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)));
+            if types_only {
+                continue;
+            }
+        }
+        if let Some(why) = missing(name) {
+            let import = name.to_owned();
+            return Err(LoadError::MissingImport { import, why });
+        }
+    }
+    Ok(())
+}
+
+/// Why an import is not there, or `None` if it should be.
+fn missing(import: &str) -> Option<&'static str> {
+    const LINKED: [&str; 8] = [
+        "wasi:cli/",
+        "wasi:io/",
+        "wasi:clocks/",
+        "wasi:random/",
+        "wasi:filesystem/",
+        "wasi:sockets/",
+        "wasi:logging/logging@0.1.0-draft",
+        "segmenter:handler/context@0.1.",
+    ];
+    const GRANTED: [(&str, &str); 5] = [
+        (
+            "segmenter:handler/state@",
+            "needs the grant `state = true`; grants are not available in this version",
+        ),
+        (
+            "segmenter:handler/emit@",
+            "needs the grant `emit = [\"STREAM\"]`; grants are not available in this version",
+        ),
+        (
+            "wasi:config/",
+            "needs the grant `config = {…}`; grants are not available in this version",
+        ),
+        (
+            "wasi:keyvalue/",
+            "needs the grant `state = true`; grants are not available in this version",
+        ),
+        (
+            "wasi:http/",
+            "needs the grant `http = [\"URL\"]`; grants are not available in this version",
+        ),
+    ];
+    if LINKED.iter().any(|known| import.starts_with(known)) {
+        // Another version of these is found out by linking, which names it.
+        let old_wasi = import.starts_with("wasi:") && import.contains("@0.3.");
+        return old_wasi.then_some("is WASI 0.3; this host has WASI 0.2");
+    }
+    let granted = GRANTED.iter().find(|(known, _)| import.starts_with(known));
+    Some(granted.map_or("this host does not have", |(_, why)| why))
+}
