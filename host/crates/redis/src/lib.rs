@@ -1,1 +1,20 @@
+//! Redis for Segmenter: executes the core's port, reads entries, answers questions of people. Knows keys,
+//! scripts and connections; must not know handlers or Wasm, and never decides to try again.
 
+mod address;
+pub mod admin;
+mod broker;
+mod convert;
+mod error;
+mod execute;
+mod key;
+mod news;
+mod reader;
+mod script;
+
+pub use address::{Address, AddressError};
+pub use broker::{Broker, ServerInfo};
+pub use error::ConnectError;
+pub use key::Key;
+pub use news::News;
+pub use reader::{Delivery, Reader};

@@ -1,0 +1,490 @@
+//! What people ask about streams, groups and dead letters. Reads whole answers; never on the hot path.
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+use segmenter_core::entry::{Fields, RawEntry};
+use segmenter_core::message::EntryId;
+use segmenter_core::names::{GroupName, Namespace, Partition, Shape, StreamId, StreamName, Uid};
+use segmenter_core::port::Failure;
+
+use crate::broker::Broker;
+use crate::convert::{entry, id, list, number, text};
+use crate::execute::{AT_ONCE, keys, unpack};
+use crate::key::Key;
+use crate::script::Script;
+
+/// Protocol of the hashes that hosts share.
+const PROTOCOL: u64 = 1;
+/// Keys that one SCAN looks at.
+const SCAN_COUNT: u32 = 1_000;
+
+#[derive(Debug, Clone)]
+pub struct StreamInfo {
+    pub shape: Shape,
+    pub uid: Uid,
+    pub retain: u64,
+    /// A delete of it has begun.
+    pub deleting: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct PartitionInfo {
+    pub partition: Partition,
+    pub entries: u64,
+    pub first: Option<EntryId>,
+    /// The last id that was given out, also if its entry is trimmed.
+    pub last: EntryId,
+    pub groups: Vec<GroupInPartition>,
+}
+
+#[derive(Debug, Clone)]
+pub struct GroupInPartition {
+    pub group: String,
+    /// The member that holds the lease.
+    pub owner: Option<String>,
+    pub epoch: u64,
+    pub acked_through: EntryId,
+    /// `None`: Redis does not know.
+    pub lag: Option<u64>,
+    /// Of the first entry that is not acked.
+    pub oldest_age_ms: Option<u64>,
+    pub version: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct MemberInfo {
+    pub member: String,
+    pub incarnation: String,
+    pub active: bool,
+    pub since_heartbeat_ms: u64,
+    pub session_timeout_ms: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct GroupInfo {
+    pub generation: u64,
+    pub members: Vec<MemberInfo>,
+    pub partitions: Vec<(Partition, GroupInPartition)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct DeadEntry {
+    pub partition: Partition,
+    /// In the stream of dead letters.
+    pub dead_id: EntryId,
+    /// In the log.
+    pub id: EntryId,
+    pub reason: String,
+    pub attempts: u32,
+    pub version: String,
+    pub at_ms: u64,
+    pub fields: Fields,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deleted {
+    Deleted,
+    NotFound,
+    MembersLive { group: String, members: Vec<String> },
+}
+
+pub async fn find_stream(
+    broker: &Broker,
+    stream: &StreamId,
+) -> Result<Option<StreamInfo>, Failure> {
+    let mut cmd = redis::cmd("HGETALL");
+    cmd.arg(Key::Stream(stream));
+    let hash = hash(broker.send(&cmd).await?)?;
+    let Some(uid) = hash.get("uid") else {
+        return Ok(None);
+    };
+    let count = |name: &str| hash.get(name).and_then(|text| text.parse::<u64>().ok());
+    match count("protocol") {
+        Some(newer) if newer > PROTOCOL => {
+            return Err(Failure::Fatal(format!(
+                "stream {stream} speaks protocol {newer}, this host speaks {PROTOCOL}; use a newer host"
+            )));
+        }
+        _ => {}
+    }
+    let damaged = |why: String| {
+        Failure::Fatal(format!(
+            "the description of stream {stream} is damaged: {why}"
+        ))
+    };
+    let partitions = count("partitions").and_then(|n| u32::try_from(n).ok());
+    let shape = Shape::new(partitions.unwrap_or(0), count("capacity").unwrap_or(0));
+    Ok(Some(StreamInfo {
+        shape: shape.map_err(|e| damaged(e.to_string()))?,
+        uid: Uid::new(uid.as_str()).map_err(|e| damaged(e.to_string()))?,
+        retain: count("retain").unwrap_or(0),
+        deleting: hash.contains_key("deleting"),
+    }))
+}
+
+/// By name. Walks all keys of the Redis: minutes on a huge one.
+pub async fn list_streams(
+    broker: &Broker,
+    namespace: &Namespace,
+) -> Result<Vec<(StreamName, StreamInfo)>, Failure> {
+    let mut names = std::collections::BTreeSet::new();
+    let mut cursor = "0".to_owned();
+    loop {
+        let mut cmd = redis::cmd("SCAN");
+        cmd.arg(&cursor)
+            .arg("MATCH")
+            .arg(Key::Streams(namespace))
+            .arg("COUNT")
+            .arg(SCAN_COUNT);
+        let mut parts = list(broker.send(&cmd).await?)?.into_iter();
+        cursor = text(parts.next().unwrap_or(Value::Nil))?;
+        for key in list(parts.next().unwrap_or(Value::Nil))? {
+            let key = text(key)?;
+            let name = key
+                .strip_suffix("}:stream")
+                .and_then(|key| key.rsplit_once('/'));
+            if let Some(name) = name.and_then(|(_, name)| StreamName::new(name).ok()) {
+                names.insert(name);
+            }
+        }
+        if cursor == "0" {
+            break;
+        }
+    }
+    let mut streams = Vec::new();
+    for stream in names {
+        let id = StreamId {
+            namespace: namespace.clone(),
+            stream: stream.clone(),
+        };
+        if let Some(info) = find_stream(broker, &id).await? {
+            streams.push((stream, info));
+        }
+    }
+    Ok(streams)
+}
+
+/// All partitions with their groups.
+pub async fn describe_stream(
+    broker: &Broker,
+    stream: &StreamId,
+    shape: Shape,
+) -> Result<Vec<PartitionInfo>, Failure> {
+    let all: Vec<_> = shape.all().collect();
+    let mut described = Vec::new();
+    for some in all.chunks(AT_ONCE) {
+        let asked = some
+            .iter()
+            .map(|partition| describe(broker, stream, *partition));
+        described.extend(futures_util::future::try_join_all(asked).await?);
+    }
+    Ok(described)
+}
+
+async fn describe(
+    broker: &Broker,
+    stream: &StreamId,
+    partition: Partition,
+) -> Result<PartitionInfo, Failure> {
+    let answer = broker
+        .script(Script::PartitionDescribe, |cmd| {
+            keys(
+                cmd,
+                &[Key::Meta(stream, partition), Key::Log(stream, partition)],
+            );
+            cmd.arg(Key::LeasePrefix(stream, partition));
+        })
+        .await?;
+    let mut parts = list(answer)?.into_iter();
+    if parts.next().is_none() {
+        return Err(Failure::Fatal(format!(
+            "partition {partition} of stream {stream} is missing; `segmenter stream create` with the same numbers completes it"
+        )));
+    }
+    let mut next = || parts.next().unwrap_or(Value::Nil);
+    let entries = number(next())?;
+    let first = maybe_id(next())?;
+    let last = id(next())?;
+    let _added = number(next())?;
+    let now_ms = number(next())?;
+    let groups = parts
+        .map(|group| group_in_partition(group, now_ms))
+        .collect::<Result<_, _>>()?;
+    Ok(PartitionInfo {
+        partition,
+        entries,
+        first,
+        last,
+        groups,
+    })
+}
+
+fn group_in_partition(value: Value, now_ms: u64) -> Result<GroupInPartition, Failure> {
+    let mut parts = list(value)?.into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Nil);
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let group = text(next())?;
+    let owner = some(text(next())?);
+    let epoch = number(next())?;
+    let acked_through = id(next())?;
+    let _read = number(next())?;
+    let version = some(text(next())?);
+    let lag = match next() {
+        Value::Int(-1) => None,
+        other => Some(number(other)?),
+    };
+    let oldest_age_ms = maybe_id(next())?.map(|id| now_ms.saturating_sub(id.ms));
+    Ok(GroupInPartition {
+        group,
+        owner,
+        epoch,
+        acked_through,
+        lag,
+        oldest_age_ms,
+        version,
+    })
+}
+
+fn maybe_id(value: Value) -> Result<Option<EntryId>, Failure> {
+    let text = text(value)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|e| Failure::Unknown(format!("{e}")))
+}
+
+/// Names of the stream's groups.
+pub async fn list_groups(
+    broker: &Broker,
+    stream: &StreamId,
+    shape: Shape,
+) -> Result<Vec<GroupName>, Failure> {
+    let mut names = std::collections::BTreeSet::new();
+    for partition in describe_stream(broker, stream, shape).await? {
+        for group in partition.groups {
+            names.insert(group.group);
+        }
+    }
+    Ok(names
+        .into_iter()
+        .filter_map(|name| GroupName::new(name).ok())
+        .collect())
+}
+
+/// `None`: no partition knows it.
+pub async fn describe_group(
+    broker: &Broker,
+    stream: &StreamId,
+    shape: Shape,
+    group: &GroupName,
+) -> Result<Option<GroupInfo>, Failure> {
+    let mut partitions = Vec::new();
+    for described in describe_stream(broker, stream, shape).await? {
+        let mut groups = described.groups.into_iter();
+        if let Some(found) = groups.find(|g| g.group == group.as_str()) {
+            partitions.push((described.partition, found));
+        }
+    }
+    if partitions.is_empty() {
+        return Ok(None);
+    }
+    let (generation, members) = members(broker, stream, group).await?;
+    Ok(Some(GroupInfo {
+        generation,
+        members,
+        partitions,
+    }))
+}
+
+async fn members(
+    broker: &Broker,
+    stream: &StreamId,
+    group: &GroupName,
+) -> Result<(u64, Vec<MemberInfo>), Failure> {
+    let mut cmd = redis::cmd("HGETALL");
+    cmd.arg(Key::Group(stream, group));
+    let hash = hash(broker.send(&cmd).await?)?;
+    let mut cmd = redis::cmd("ZRANGE");
+    cmd.arg(Key::Members(stream, group))
+        .arg(0)
+        .arg(-1)
+        .arg("WITHSCORES");
+    let stamps = list(broker.send(&cmd).await?)?;
+    let mut time = list(broker.send(&redis::cmd("TIME")).await?)?.into_iter();
+    let mut part = || number(time.next().unwrap_or(Value::Nil));
+    let now_ms = part()? * 1_000 + part()? / 1_000;
+    let value = |name: String| hash.get(&name).cloned().unwrap_or_default();
+    let mut members = Vec::new();
+    let mut stamps = stamps.into_iter();
+    while let (Some(member), Some(stamp)) = (stamps.next(), stamps.next()) {
+        let member = text(member)?;
+        let stamp = text(stamp)?.parse::<f64>().unwrap_or(0.0);
+        let session_timeout_ms = value(format!("t:{member}")).parse().unwrap_or(0);
+        // A sorted set's score is a double; milliseconds are exact in it for 285,000 years.
+        let since_heartbeat_ms = now_ms.saturating_sub(stamp as u64);
+        if since_heartbeat_ms > session_timeout_ms {
+            // Expired, and nobody has synced since.
+            continue;
+        }
+        members.push(MemberInfo {
+            incarnation: value(format!("i:{member}")),
+            active: value("active".to_owned()) == member,
+            since_heartbeat_ms,
+            session_timeout_ms,
+            member,
+        });
+    }
+    Ok((value("generation".to_owned()).parse().unwrap_or(0), members))
+}
+
+/// Marks the stream, then removes partitions and groups, the description last: interrupted anywhere, it
+/// can be asked again.
+pub async fn delete_stream(
+    broker: &Broker,
+    stream: &StreamId,
+    force: bool,
+) -> Result<Deleted, Failure> {
+    let Some(info) = find_stream(broker, stream).await? else {
+        return Ok(Deleted::NotFound);
+    };
+    if !force && !info.deleting {
+        for group in list_groups(broker, stream, info.shape).await? {
+            let (_, members) = members(broker, stream, &group).await?;
+            if !members.is_empty() {
+                return Ok(Deleted::MembersLive {
+                    group: group.to_string(),
+                    members: members.into_iter().map(|m| m.member).collect(),
+                });
+            }
+        }
+    }
+    let mut cmd = redis::cmd("HSET");
+    cmd.arg(Key::Stream(stream)).arg("deleting").arg(1);
+    broker.send(&cmd).await?;
+    let mut groups = std::collections::BTreeSet::new();
+    for partition in info.shape.all() {
+        let answer = broker
+            .script(Script::PartitionDelete, |cmd| {
+                keys(
+                    cmd,
+                    &[Key::Meta(stream, partition), Key::Log(stream, partition)],
+                );
+                cmd.arg(info.uid.as_str())
+                    .arg(Key::PartitionPrefix(stream, partition));
+            })
+            .await?;
+        for name in list(answer)? {
+            groups.insert(text(name)?);
+        }
+    }
+    let groups: Vec<_> = groups
+        .into_iter()
+        .filter_map(|name| GroupName::new(name).ok())
+        .collect();
+    for group in &groups {
+        let mut cmd = redis::cmd("DEL");
+        cmd.arg(Key::Group(stream, group))
+            .arg(Key::Members(stream, group));
+        broker.send(&cmd).await?;
+    }
+    let mut cmd = redis::cmd("DEL");
+    cmd.arg(Key::Stream(stream));
+    broker.send(&cmd).await?;
+    // Its members are told last: one that looks up the stream must find it gone.
+    for group in &groups {
+        let mut cmd = redis::cmd("PUBLISH");
+        cmd.arg(Key::News(stream, group)).arg("deleted");
+        broker.send(&cmd).await?;
+    }
+    Ok(Deleted::Deleted)
+}
+
+/// Dead letters of a group in partition order, oldest first, at most `limit`.
+pub async fn dead_list(
+    broker: &Broker,
+    stream: &StreamId,
+    shape: Shape,
+    group: &GroupName,
+    limit: usize,
+) -> Result<Vec<DeadEntry>, Failure> {
+    let mut letters = Vec::new();
+    for partition in shape.all() {
+        let mut from = "-".to_owned();
+        while letters.len() < limit {
+            let mut cmd = redis::cmd("XRANGE");
+            cmd.arg(Key::Dead(stream, partition, group))
+                .arg(&from)
+                .arg("+");
+            cmd.arg("COUNT")
+                .arg((limit - letters.len()).min(DEAD_AT_ONCE));
+            let found = list(broker.send(&cmd).await?)?;
+            if found.is_empty() {
+                break;
+            }
+            for value in found {
+                let letter = dead_entry(partition, entry(value)?)?;
+                from = format!("({}", letter.dead_id);
+                letters.push(letter);
+            }
+        }
+    }
+    Ok(letters)
+}
+
+/// Letters in one answer: each may be a MiB.
+const DEAD_AT_ONCE: usize = 16;
+
+fn dead_entry(partition: Partition, raw: RawEntry) -> Result<DeadEntry, Failure> {
+    let mut fields = raw.fields.into_iter();
+    // The first six are ours, by position: whatever names the entry itself has follow.
+    let mut ours = BTreeMap::new();
+    for (name, value) in fields.by_ref().take(6) {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        ours.insert(text(name), text(value));
+    }
+    let value = |name: &str| {
+        ours.get(name).cloned().ok_or_else(|| {
+            Failure::Fatal(format!(
+                "the dead letter {} lacks the field {name}: it is not ours",
+                raw.id
+            ))
+        })
+    };
+    let odd = |name: &str| {
+        Failure::Fatal(format!(
+            "the dead letter {} has an odd field {name}",
+            raw.id
+        ))
+    };
+    Ok(DeadEntry {
+        partition,
+        dead_id: raw.id,
+        id: value("id")?.parse().map_err(|_| odd("id"))?,
+        reason: value("reason")?,
+        attempts: value("attempts")?.parse().map_err(|_| odd("attempts"))?,
+        version: value("version")?,
+        at_ms: value("at")?.parse().map_err(|_| odd("at"))?,
+        fields: unpack(fields.collect()),
+    })
+}
+
+fn hash(value: Value) -> Result<BTreeMap<String, String>, Failure> {
+    let mut hash = BTreeMap::new();
+    match value {
+        Value::Map(pairs) => {
+            for (name, value) in pairs {
+                hash.insert(text(name)?, text(value)?);
+            }
+        }
+        other => {
+            let mut parts = list(other)?.into_iter();
+            while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+                hash.insert(text(name)?, text(value)?);
+            }
+        }
+    }
+    Ok(hash)
+}

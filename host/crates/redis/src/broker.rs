@@ -1,0 +1,214 @@
+//! One shared, pipelined connection: made when it is needed, dropped after any error of its own. Knows
+//! when a command surely was not sent; never sends one twice unless Redis surely did nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use segmenter_core::port::Failure;
+use tokio::sync::Mutex;
+
+use crate::address::Address;
+use crate::error::{ConnectError, failure};
+use crate::script::Script;
+
+/// For a TCP connection to stand.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For an answer on the shared connection, which never blocks. After that its outcome is unknown.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests of all partitions that may wait for the socket.
+const PIPELINE_BUFFER: usize = 1_024;
+
+/// What a server said of itself.
+#[derive(Debug, Clone)]
+pub struct ServerInfo {
+    /// `redis` or `valkey`.
+    pub software: String,
+    pub version: String,
+    /// `None` where INFO does not tell.
+    pub maxmemory_policy: Option<String>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    address: Address,
+    info: ServerInfo,
+    current: Mutex<Current>,
+}
+
+/// The number tells a connection from its successor, so that only the one that failed is dropped.
+struct Current {
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl Broker {
+    /// Tries once.
+    pub async fn connect(address: &Address) -> Result<Broker, ConnectError> {
+        let mut connection = open(address).await.map_err(|e| ConnectError::of(&e))?;
+        let info = inspect(&mut connection).await?;
+        Ok(Broker(Arc::new(Inner {
+            address: address.clone(),
+            info,
+            current: Mutex::new(Current {
+                number: 0,
+                connection: Some(connection),
+            }),
+        })))
+    }
+
+    pub fn info(&self) -> &ServerInfo {
+        &self.0.info
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
+        let mut current = self.0.current.lock().await;
+        if let Some(connection) = &current.connection {
+            return Ok((current.number, connection.clone()));
+        }
+        let connection = open(&self.0.address)
+            .await
+            .map_err(|e| failure(&e, false))?;
+        current.number += 1;
+        current.connection = Some(connection.clone());
+        Ok((current.number, connection))
+    }
+
+    async fn drop_connection(&self, number: u64) {
+        let mut current = self.0.current.lock().await;
+        if current.number == number {
+            current.connection = None;
+        }
+    }
+
+    /// Sends one command and waits for its answer.
+    pub(crate) async fn send(&self, cmd: &Cmd) -> Result<Value, Failure> {
+        let (number, mut connection) = self.connection().await?;
+        match cmd.query_async::<Value>(&mut connection).await {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                if broken(&error) {
+                    self.drop_connection(number).await;
+                }
+                Err(failure(&error, true))
+            }
+        }
+    }
+
+    /// Runs a script by its hash. A server that does not know it did nothing: it is told, and asked again.
+    pub(crate) async fn script(
+        &self,
+        script: Script,
+        fill: impl Fn(&mut Cmd),
+    ) -> Result<Value, Failure> {
+        let loaded = script.loaded();
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(loaded.get_hash());
+        fill(&mut cmd);
+        let (number, mut connection) = self.connection().await?;
+        let mut result = cmd.query_async::<Value>(&mut connection).await;
+        if matches!(&result, Err(e) if e.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+            let load = loaded.load_async(&mut connection).await;
+            result = match load {
+                Ok(_) => cmd.query_async::<Value>(&mut connection).await,
+                // Nothing was done yet.
+                Err(error) => {
+                    if broken(&error) {
+                        self.drop_connection(number).await;
+                    }
+                    return Err(match failure(&error, true) {
+                        Failure::Unknown(why) => Failure::NotDone(why),
+                        other => other,
+                    });
+                }
+            };
+        }
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                if broken(&error) {
+                    self.drop_connection(number).await;
+                }
+                Err(failure(&error, true))
+            }
+        }
+    }
+}
+
+/// The connection is of no use any more: later answers could be taken for other commands'.
+fn broken(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) || error.is_unrecoverable_error()
+}
+
+async fn open(address: &Address) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_pipeline_buffer_size(PIPELINE_BUFFER);
+    address
+        .client()
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+/// A connection of its own, whose answers may take any time.
+pub(crate) async fn open_blocking(address: &Address) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(None);
+    address
+        .client()
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+async fn inspect(connection: &mut MultiplexedConnection) -> Result<ServerInfo, ConnectError> {
+    let info: String = redis::cmd("INFO")
+        .query_async(connection)
+        .await
+        .map_err(|e| ConnectError::of(&e))?;
+    let field = |name: &str| {
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(|value| value.trim().to_owned())
+    };
+    let (software, version) = match field("valkey_version") {
+        Some(version) => ("valkey", version),
+        None => (
+            "redis",
+            field("redis_version").unwrap_or_else(|| "of an unknown version".to_owned()),
+        ),
+    };
+    let major: u32 = version
+        .split('.')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
+    if major < 7 {
+        return Err(ConnectError::TooOld {
+            software: software.to_owned(),
+            found: version,
+        });
+    }
+    // Without scripts nothing works: better said now than at the first message.
+    redis::cmd("SCRIPT")
+        .arg("EXISTS")
+        .arg(Script::Commit.loaded().get_hash())
+        .query_async::<Value>(connection)
+        .await
+        .map_err(|e| ConnectError::of(&e))?;
+    Ok(ServerInfo {
+        software: software.to_owned(),
+        version,
+        maxmemory_policy: field("maxmemory_policy"),
+    })
+}

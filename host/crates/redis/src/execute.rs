@@ -1,0 +1,489 @@
+//! The core's port, executed: request → script or command → reply. Knows the order of a script's
+//! arguments and answers; must not know why something is asked.
+
+use redis::{Cmd, Value};
+use segmenter_core::entry::{self, Fields};
+use segmenter_core::lease::{Epoch, LeaseView};
+use segmenter_core::message::Content;
+use segmenter_core::names::{Shape, Uid};
+use segmenter_core::port::{
+    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
+    Failure, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply, Reply, Request,
+    Start, Sync, SyncKind, SyncReply, Verify, VerifyReply,
+};
+use segmenter_core::time::Duration;
+
+use crate::broker::Broker;
+use crate::convert::{id, lease, list, number, odd, text, xread};
+use crate::key::Key;
+use crate::script::Script;
+
+/// Fields of a dead letter that Lua can pass on one by one; more are packed into one.
+const LETTER_FIELDS_MAX: usize = 1_000;
+
+impl Broker {
+    /// Executes one request. Never tries again.
+    pub async fn execute(&self, request: Request) -> Result<Reply, Failure> {
+        Ok(match request {
+            Request::Register(r) => Reply::Register(self.register(r).await?),
+            Request::EnsureGroup(r) => Reply::EnsureGroup(self.ensure_group(r).await?),
+            Request::Append(r) => Reply::Append(self.append(r).await?),
+            Request::Read(r) => Reply::Read(self.read(r).await?),
+            Request::Acquire(r) => Reply::Acquire(self.acquire(r).await?),
+            Request::Commit(r) => Reply::Commit(self.commit(r).await?),
+            Request::Release(r) => Reply::Release(self.release(r).await?),
+            Request::Verify(r) => Reply::Verify(self.verify(r).await?),
+            Request::Sync(r) => Reply::Sync(self.sync(r).await?),
+        })
+    }
+
+    async fn register(&self, r: Register) -> Result<RegisterReply, Failure> {
+        // A creation that overtook this one is read again; each turn means that somebody deleted the
+        // stream and created it anew in between.
+        for _ in 0..3 {
+            let retain = r.retain.map(|n| n.to_string()).unwrap_or_default();
+            let answer = self
+                .script(Script::StreamCreate, |cmd| {
+                    keys(cmd, &[Key::Stream(&r.stream)]);
+                    cmd.arg(r.uid.as_str())
+                        .arg(r.shape.partitions())
+                        .arg(r.shape.capacity())
+                        .arg(&retain);
+                })
+                .await?;
+            let mut parts = list(answer)?.into_iter();
+            let mut next = || parts.next().unwrap_or(Value::Nil);
+            let existed = number(next())? == 1;
+            let uid = Uid::new(text(next())?).map_err(|e| Failure::Fatal(e.to_string()))?;
+            let partitions = u32::try_from(number(next())?).unwrap_or(u32::MAX);
+            let found = Shape::new(partitions, number(next())?)
+                .map_err(|e| Failure::Fatal(format!("stream {} is damaged: {e}", r.stream)))?;
+            let (retain, created) = (text(next())?, text(next())?);
+            if number(next())? == 1 {
+                return Ok(RegisterReply::Deleting);
+            }
+            if found != r.shape {
+                return Ok(RegisterReply::ShapeDiffers { found });
+            }
+            if self.create_partitions(&r, &uid, &retain, &created).await? {
+                return Ok(RegisterReply::Registered { uid, existed });
+            }
+        }
+        Err(Failure::NotDone(format!(
+            "stream {} is deleted and created again and again",
+            r.stream
+        )))
+    }
+
+    /// False: a later creation of the stream was found.
+    async fn create_partitions(
+        &self,
+        r: &Register,
+        uid: &Uid,
+        retain: &str,
+        created: &str,
+    ) -> Result<bool, Failure> {
+        let create = async |partition| {
+            let answer = self
+                .script(Script::PartitionCreate, |cmd| {
+                    keys(
+                        cmd,
+                        &[
+                            Key::Meta(&r.stream, partition),
+                            Key::Log(&r.stream, partition),
+                        ],
+                    );
+                    cmd.arg(uid.as_str())
+                        .arg(r.shape.capacity())
+                        .arg(retain)
+                        .arg(created)
+                        .arg(Key::PartitionPrefix(&r.stream, partition));
+                })
+                .await?;
+            Ok::<_, Failure>(text(answer)? != "overtaken")
+        };
+        let all: Vec<_> = r.shape.all().collect();
+        for some in all.chunks(AT_ONCE) {
+            let done = futures_util::future::try_join_all(some.iter().map(|p| create(*p))).await?;
+            if done.contains(&false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn ensure_group(&self, r: EnsureGroup) -> Result<EnsureGroupReply, Failure> {
+        let start = match r.start {
+            Start::Beginning => "beginning",
+            Start::End => "end",
+        };
+        let (stream, partition) = (&r.stream, r.partition);
+        let answer = self
+            .script(Script::GroupCreate, |cmd| {
+                keys(
+                    cmd,
+                    &[
+                        Key::Meta(stream, partition),
+                        Key::Log(stream, partition),
+                        Key::Lease(stream, partition, &r.group),
+                    ],
+                );
+                cmd.arg(r.uid.as_str()).arg(r.group.as_str()).arg(start);
+            })
+            .await?;
+        match text(answer)?.as_str() {
+            "created" => Ok(EnsureGroupReply::Ensured { existed: false }),
+            "existed" => Ok(EnsureGroupReply::Ensured { existed: true }),
+            "gone" => Ok(EnsureGroupReply::StreamGone),
+            "foreign" => Ok(EnsureGroupReply::ForeignGroup),
+            other => Err(Failure::Unknown(format!("group_create answered {other:?}"))),
+        }
+    }
+
+    async fn append(&self, r: Append) -> Result<AppendReply, Failure> {
+        let (stream, partition) = (&r.stream, r.partition);
+        let answer = self
+            .script(Script::Append, |cmd| {
+                keys(
+                    cmd,
+                    &[Key::Meta(stream, partition), Key::Log(stream, partition)],
+                );
+                cmd.arg(r.uid.as_str())
+                    .arg(Key::LeasePrefix(stream, partition))
+                    .arg(r.messages.len());
+                for content in &r.messages {
+                    message(cmd, content);
+                }
+            })
+            .await?;
+        match answer {
+            Value::Array(ids) => {
+                let ids = ids.into_iter().map(id).collect::<Result<_, _>>()?;
+                Ok(AppendReply::Appended { ids })
+            }
+            other => match text(other)?.as_str() {
+                "gone" => Ok(AppendReply::StreamGone),
+                other => Err(Failure::Unknown(format!("append answered {other:?}"))),
+            },
+        }
+    }
+
+    /// Over the shared connection, so without waiting: who wants to wait has a connection of its own.
+    async fn read(&self, r: Read) -> Result<ReadReply, Failure> {
+        let logs: Vec<(String, _)> = r
+            .after
+            .iter()
+            .map(|(partition, _)| (Key::Log(&r.stream, *partition).to_string(), *partition))
+            .collect();
+        let mut cmd = redis::cmd("XREAD");
+        cmd.arg("COUNT").arg(r.count.max(1));
+        cmd.arg("STREAMS");
+        for (log, _) in &logs {
+            cmd.arg(log);
+        }
+        for (_, after) in &r.after {
+            cmd.arg(after.to_string());
+        }
+        let answer = self.send_or_wait(&cmd, &r).await?;
+        let mut entries = Vec::new();
+        for (key, found) in xread(answer)? {
+            let partition = logs.iter().find(|(log, _)| log.as_bytes() == key);
+            let (_, partition) = partition
+                .ok_or_else(|| Failure::Unknown("XREAD answered about another key".to_owned()))?;
+            entries.push((*partition, found));
+        }
+        Ok(ReadReply { entries })
+    }
+
+    async fn send_or_wait(&self, cmd: &Cmd, r: &Read) -> Result<Value, Failure> {
+        if r.block.is_zero() {
+            return self.send(cmd).await;
+        }
+        let mut blocking = redis::cmd("XREAD");
+        blocking
+            .arg("BLOCK")
+            .arg(r.block.as_millis().max(1).to_string());
+        for arg in cmd.args_iter().skip(1) {
+            if let redis::Arg::Simple(arg) = arg {
+                blocking.arg(arg);
+            }
+        }
+        let mut connection = crate::broker::open_blocking(self.address())
+            .await
+            .map_err(|e| crate::error::failure(&e, false))?;
+        blocking
+            .query_async(&mut connection)
+            .await
+            .map_err(|e| crate::error::failure(&e, true))
+    }
+
+    async fn acquire(&self, r: Acquire) -> Result<AcquireReply, Failure> {
+        let (stream, partition) = (&r.stream, r.partition);
+        let answer = self
+            .script(Script::Acquire, |cmd| {
+                keys(
+                    cmd,
+                    &[
+                        Key::Meta(stream, partition),
+                        Key::Log(stream, partition),
+                        Key::Lease(stream, partition, &r.group),
+                    ],
+                );
+                cmd.arg(r.uid.as_str())
+                    .arg(r.owner.incarnation.as_str())
+                    .arg(r.owner.member.as_str())
+                    .arg(r.owner.version.as_str());
+            })
+            .await?;
+        match answer {
+            Value::Array(parts) => {
+                let mut parts = parts.into_iter();
+                let mut next = || parts.next().unwrap_or(Value::Nil);
+                Ok(AcquireReply::Acquired {
+                    epoch: Epoch(number(next())?),
+                    acked: id(next())?,
+                    read: number(next())?,
+                    unreleased: number(next())? == 1,
+                })
+            }
+            other => match text(other)?.as_str() {
+                "gone" => Ok(AcquireReply::StreamGone),
+                "nogroup" => Ok(AcquireReply::GroupGone),
+                other => Err(Failure::Unknown(format!("acquire answered {other:?}"))),
+            },
+        }
+    }
+
+    async fn commit(&self, r: Commit) -> Result<CommitReply, Failure> {
+        let (stream, partition, group) = (&r.stream, r.partition, &r.group);
+        let answer = self
+            .script(Script::Commit, |cmd| {
+                keys(
+                    cmd,
+                    &[
+                        Key::Lease(stream, partition, group),
+                        Key::Log(stream, partition),
+                        Key::Meta(stream, partition),
+                        Key::Dead(stream, partition, group),
+                    ],
+                );
+                cmd.arg(r.fence.incarnation.as_str())
+                    .arg(r.fence.epoch.0)
+                    .arg(r.fence.from.to_string())
+                    .arg(r.to.to_string())
+                    .arg(r.read)
+                    .arg(u8::from(r.caught_up))
+                    .arg(u8::from(r.trim))
+                    .arg(group.as_str())
+                    .arg(Key::LeasePrefix(stream, partition))
+                    .arg(r.dead.len());
+                for letter in &r.dead {
+                    let packed = pack(&letter.fields);
+                    let fields = packed.as_ref().unwrap_or(&letter.fields);
+                    cmd.arg(letter.id.to_string())
+                        .arg(&letter.reason)
+                        .arg(letter.attempts)
+                        .arg(&letter.version)
+                        .arg(fields.len());
+                    for (name, value) in fields {
+                        cmd.arg(name.as_slice()).arg(value.as_slice());
+                    }
+                }
+            })
+            .await?;
+        match fenced(answer, "commit")? {
+            Ok(mut rest) => Ok(CommitReply::Committed {
+                read: number(rest.next().unwrap_or(Value::Nil))?,
+            }),
+            Err(found) => Ok(CommitReply::Fenced { found }),
+        }
+    }
+
+    async fn release(&self, r: Release) -> Result<ReleaseReply, Failure> {
+        let answer = self
+            .script(Script::Release, |cmd| {
+                keys(cmd, &[Key::Lease(&r.stream, r.partition, &r.group)]);
+                cmd.arg(r.fence.incarnation.as_str())
+                    .arg(r.fence.epoch.0)
+                    .arg(r.fence.from.to_string());
+            })
+            .await?;
+        Ok(match fenced(answer, "release")? {
+            Ok(_) => ReleaseReply::Released,
+            Err(found) => ReleaseReply::Fenced { found },
+        })
+    }
+
+    async fn verify(&self, r: Verify) -> Result<VerifyReply, Failure> {
+        if r.partitions.is_empty() {
+            return Ok(VerifyReply { leases: Vec::new() });
+        }
+        let leases: Vec<_> = r
+            .partitions
+            .iter()
+            .map(|p| Key::Lease(&r.stream, *p, &r.group))
+            .collect();
+        let answer = self
+            .script(Script::Verify, |cmd| keys(cmd, &leases))
+            .await?;
+        let leases = list(answer)?;
+        if leases.len() != r.partitions.len() {
+            return Err(Failure::Unknown(
+                "verify answered about other leases".to_owned(),
+            ));
+        }
+        let leases = leases
+            .into_iter()
+            .map(|l| lease(list(l)?))
+            .collect::<Result<_, _>>()?;
+        Ok(VerifyReply { leases })
+    }
+
+    async fn sync(&self, r: Sync) -> Result<SyncReply, Failure> {
+        let kind = match r.kind {
+            SyncKind::Join => "join",
+            SyncKind::Heartbeat => "heartbeat",
+            SyncKind::Leave => "leave",
+        };
+        let answer = self
+            .script(Script::GroupSync, |cmd| {
+                keys(
+                    cmd,
+                    &[
+                        Key::Group(&r.stream, &r.group),
+                        Key::Members(&r.stream, &r.group),
+                    ],
+                );
+                cmd.arg(kind)
+                    .arg(r.uid.as_str())
+                    .arg(r.member.as_str())
+                    .arg(r.incarnation.as_str())
+                    .arg(r.counter)
+                    .arg(r.session_timeout.as_millis().to_string())
+                    .arg(Key::News(&r.stream, &r.group));
+            })
+            .await?;
+        let mut parts = list(answer)?.into_iter();
+        let mut next = || parts.next().unwrap_or(Value::Nil);
+        match text(next())?.as_str() {
+            "member" => Ok(SyncReply::Member {
+                generation: number(next())?,
+                active: number(next())? == 1,
+                members: u32::try_from(number(next())?).unwrap_or(u32::MAX),
+                next_expiry: match next() {
+                    Value::Int(-1) => None,
+                    other => Some(Duration::from_millis(number(other)?)),
+                },
+            }),
+            "unknown" => Ok(SyncReply::Unknown),
+            "superseded" => Ok(SyncReply::Superseded),
+            "overtaken" => Ok(SyncReply::Overtaken),
+            "left" => Ok(SyncReply::Left),
+            "gone" => Ok(SyncReply::StreamGone),
+            other => Err(Failure::Unknown(format!("group_sync answered {other:?}"))),
+        }
+    }
+}
+
+/// Scripts in the air at once where each partition needs one.
+pub(crate) const AT_ONCE: usize = 64;
+
+/// Their number, then they.
+pub(crate) fn keys(cmd: &mut Cmd, keys: &[Key<'_>]) {
+    cmd.arg(keys.len());
+    for key in keys {
+        cmd.arg(key);
+    }
+}
+
+fn message(cmd: &mut Cmd, content: &Content) {
+    cmd.arg(content.bytes())
+        .arg(2 + content.attributes().len())
+        .arg(entry::KEY_FIELD)
+        .arg(content.key())
+        .arg(entry::PAYLOAD_FIELD)
+        .arg(content.payload());
+    for (name, value) in content.attributes() {
+        let mut field = Vec::with_capacity(1 + name.len());
+        field.push(entry::ATTRIBUTE_PREFIX);
+        field.extend_from_slice(name.as_bytes());
+        cmd.arg(field).arg(value);
+    }
+}
+
+type Fenced = Result<std::vec::IntoIter<Value>, Option<LeaseView>>;
+
+/// `{'ok', …}` or `{'fenced', …lease}`.
+fn fenced(answer: Value, what: &str) -> Result<Fenced, Failure> {
+    let mut parts = list(answer)?.into_iter();
+    match text(parts.next().unwrap_or(Value::Nil))?.as_str() {
+        "ok" => Ok(Ok(parts)),
+        "fenced" => Ok(Err(lease(parts.collect())?)),
+        other => Err(odd(what, &Value::SimpleString(other.to_owned()))),
+    }
+}
+
+/// More fields than Lua can pass on, as one field without a name: length, colon, bytes of each part.
+fn pack(fields: &Fields) -> Option<Fields> {
+    if fields.len() <= LETTER_FIELDS_MAX {
+        return None;
+    }
+    let mut packed = Vec::new();
+    for part in fields.iter().flat_map(|(name, value)| [name, value]) {
+        packed.extend_from_slice(format!("{}:", part.len()).as_bytes());
+        packed.extend_from_slice(part);
+    }
+    Some(vec![(Vec::new(), packed)])
+}
+
+/// What [`pack`] was given. Anything that it did not make stays as it is.
+pub(crate) fn unpack(fields: Fields) -> Fields {
+    let [(name, packed)] = fields.as_slice() else {
+        return fields;
+    };
+    match parts(packed) {
+        Some(parts) if name.is_empty() && parts.len() > 2 * LETTER_FIELDS_MAX => parts
+            .chunks_exact(2)
+            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .collect(),
+        _ => fields,
+    }
+}
+
+fn parts(mut packed: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut parts = Vec::new();
+    while !packed.is_empty() {
+        let colon = packed.iter().position(|byte| *byte == b':')?;
+        let length: usize = std::str::from_utf8(&packed[..colon]).ok()?.parse().ok()?;
+        let end = colon.checked_add(1)?.checked_add(length)?;
+        parts.push(packed.get(colon + 1..end)?.to_vec());
+        packed = &packed[end..];
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_of_many_fields_is_packed_and_comes_back_whole() {
+        let fields = |n: usize| -> Fields {
+            (0..n)
+                .map(|i| (format!("f{i}").into_bytes(), vec![b':'; i % 7]))
+                .collect()
+        };
+        assert_eq!(pack(&fields(LETTER_FIELDS_MAX)), None);
+        let many = fields(LETTER_FIELDS_MAX + 1);
+        let packed = pack(&many).expect("packed");
+        assert_eq!(packed.len(), 1);
+        assert_eq!(unpack(packed), many);
+        for same in [
+            fields(1),
+            vec![(Vec::new(), b"3:abc".to_vec())],
+            vec![(Vec::new(), b"x".to_vec())],
+        ] {
+            assert_eq!(unpack(same.clone()), same);
+        }
+    }
+}

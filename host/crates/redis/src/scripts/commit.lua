@@ -1,0 +1,63 @@
+#!lua flags=allow-oom
+-- Acks up to an id and keeps dead letters, if the lease holds exactly incarnation, epoch and `from`.
+-- Absolute values, never deltas. The mirror moves in the same script.
+-- KEYS: 1 lease, 2 log, 3 meta, 4 dead letters
+-- ARGV: 1 incarnation, 2 epoch, 3 from, 4 to, 5 read, 6 caught up 0|1, 7 trim 0|1, 8 group,
+--       9 prefix of lease keys, 10 number of dead letters,
+--       then for each: id, reason, attempts, version, number of fields, and name, value of each
+-- Returns: {'ok', read}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked}
+local err, lease = read_hash(KEYS[1], 'owner', 'epoch', 'acked')
+if err then return err end
+if not lease[3] then return {'fenced'} end
+local view = {'fenced', lease[1] or '', lease[2] or '0', lease[3]}
+if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] or lease[3] ~= ARGV[3] then return view end
+if id_less(ARGV[4], ARGV[3]) then
+  return redis.error_reply('ERR commit to ' .. ARGV[4] .. ' goes behind ' .. ARGV[3])
+end
+local dead = tonumber(ARGV[10])
+if dead > 0 then
+  local err2 = check_type(KEYS[4], 'stream')
+  if err2 then return err2 end
+end
+if ARGV[7] == '1' then
+  local err2 = read_hash(KEYS[3], 'uid')
+  if err2 then return err2 end
+end
+local read = ARGV[5]
+if ARGV[6] == '1' then
+  local info = redis.pcall('XINFO', 'STREAM', KEYS[2])
+  if info.err then
+    if string.find(info.err, 'WRONGTYPE', 1, true) then
+      return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is not a stream')
+    end
+    return view
+  end
+  local log = to_table(info)
+  if log['last-generated-id'] == ARGV[4] then read = string.format('%.0f', log['entries-added']) end
+end
+-- The first write checks the log and the mirror by itself: it changes nothing if it is refused.
+local moved = redis.pcall('XGROUP', 'SETID', KEYS[2], ARGV[8], ARGV[4], 'ENTRIESREAD', read)
+if moved.err then
+  if string.find(moved.err, 'WRONGTYPE', 1, true) then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is not a stream')
+  end
+  local err2, log_exists = check_type(KEYS[2], 'stream')
+  -- Without its log the lease is worth nothing; the owner acquires again and learns that it is gone.
+  if err2 or not log_exists then return err2 or view end
+  local made = redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[8], ARGV[4], 'ENTRIESREAD', read)
+  if made.err then return made end
+end
+local at = 11
+if dead > 0 then
+  local time = redis.call('TIME')
+  local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+  for _ = 1, dead do
+    local last = at + 4 + 2 * tonumber(ARGV[at + 4])
+    redis.call('XADD', KEYS[4], '*', 'protocol', PROTOCOL, 'id', ARGV[at], 'reason', ARGV[at + 1],
+      'attempts', ARGV[at + 2], 'version', ARGV[at + 3], 'at', now, unpack(ARGV, at + 5, last))
+    at = last + 1
+  end
+end
+redis.call('HSET', KEYS[1], 'acked', ARGV[4], 'read', read)
+if ARGV[7] == '1' then trim(KEYS[2], KEYS[3], ARGV[9], nil) end
+return {'ok', read}

@@ -1,0 +1,156 @@
+-- Shared by the scripts (put in front of each when it is loaded). Knows ids, hashes and the trim rule.
+-- Entry ids are strings here, never numbers: both halves may exceed 2^53.
+
+local PROTOCOL = 1
+local MAX64 = '18446744073709551615'
+
+-- Decimal strings without leading zeros.
+local function number_less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+
+local function id_parts(id)
+  local dash = string.find(id, '-', 1, true)
+  return string.sub(id, 1, dash - 1), string.sub(id, dash + 1)
+end
+
+local function id_less(a, b)
+  local a_ms, a_seq = id_parts(a)
+  local b_ms, b_seq = id_parts(b)
+  if a_ms ~= b_ms then return number_less(a_ms, b_ms) end
+  return number_less(a_seq, b_seq)
+end
+
+local function number_next(text)
+  local tail = string.match(text, '9*$')
+  local head = string.sub(text, 1, #text - #tail)
+  if head == '' then
+    head = '1'
+  else
+    head = string.sub(head, 1, -2) .. tostring(tonumber(string.sub(head, -1)) + 1)
+  end
+  return head .. string.rep('0', #tail)
+end
+
+-- The smallest id above; nil above the largest.
+local function id_next(id)
+  local ms, seq = id_parts(id)
+  if seq ~= MAX64 then return ms .. '-' .. number_next(seq) end
+  if ms ~= MAX64 then return number_next(ms) .. '-0' end
+  return nil
+end
+
+-- What `key` holds must be of this type or absent. Returns an error reply, or nil and whether it exists.
+local function check_type(key, wanted)
+  local found = redis.call('TYPE', key).ok
+  if found == 'none' then return nil, false end
+  if found ~= wanted then
+    return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. wanted)
+  end
+  return nil, true
+end
+
+-- Fields of one of our hashes, after its protocol number was checked. Returns error reply, values.
+local function read_hash(key, ...)
+  local values = redis.pcall('HMGET', key, 'protocol', ...)
+  if values.err then
+    if string.find(values.err, 'WRONGTYPE', 1, true) then
+      return redis.error_reply('WRONGTYPE ' .. key .. ' is not a hash')
+    end
+    return values
+  end
+  local protocol = values[1]
+  if protocol and tonumber(protocol) ~= nil and tonumber(protocol) > PROTOCOL then
+    return redis.error_reply('SEGPROTOCOL ' .. key .. ' speaks protocol ' .. protocol
+      .. ', this host speaks ' .. PROTOCOL .. '; use a newer host')
+  end
+  table.remove(values, 1)
+  return nil, values
+end
+
+-- A flat reply of names and values as a table.
+local function to_table(flat)
+  local out = {}
+  for i = 1, #flat, 2 do out[flat[i]] = flat[i + 1] end
+  return out
+end
+
+-- The first id that some group still needs. `groups`: names of ours, separated by spaces; the lease of
+-- each is the truth, also if its mirror is gone. Groups that are not ours need their oldest pending
+-- entry and all that follows their last delivered one. Returns error reply, id (nil: nothing may go),
+-- and how many entries the slowest has before it, about.
+local function needed_from(log, groups, lease_prefix)
+  local low, behind, ours = nil, 0, {}
+  local function consider(id, lag)
+    if low == nil or id_less(id, low) then low = id end
+    if lag and lag > behind then behind = lag end
+  end
+  local found = redis.pcall('XINFO', 'GROUPS', log)
+  if found.err then return found end
+  local lags = {}
+  for _, flat in ipairs(found) do
+    local group = to_table(flat)
+    lags[group['name']] = tonumber(group['lag'] or nil)
+  end
+  for name in string.gmatch(groups or '', '%S+') do
+    ours[name] = true
+    local err, lease = read_hash(lease_prefix .. name, 'acked')
+    if err then return err end
+    if lease[1] then
+      -- Above the largest id there is nothing; such a group needs no entry, but bounds nothing either.
+      consider(id_next(lease[1]) or (MAX64 .. '-' .. MAX64), lags[name])
+    end
+  end
+  for _, flat in ipairs(found) do
+    local group = to_table(flat)
+    if not ours[group['name']] then
+      local first = nil
+      if group['pending'] > 0 then
+        first = redis.call('XPENDING', log, group['name'])[2]
+      end
+      local after = id_next(group['last-delivered-id'])
+      if not first or (after and id_less(after, first)) then first = after end
+      consider(first or (MAX64 .. '-' .. MAX64), (lags[group['name']] or 0) + group['pending'])
+    end
+  end
+  return nil, low, behind
+end
+
+-- The id of the entry that comes after the oldest `drop` ones, or nil if there is none. Reads at most
+-- `chunk` entries at a time, because a script holds them all in memory.
+local function id_after(log, drop, chunk)
+  local from, last = '-', nil
+  while drop >= 0 do
+    local entries = redis.call('XRANGE', log, from, '+', 'COUNT', math.min(drop + 1, chunk))
+    if #entries == 0 then return nil end
+    drop = drop - #entries
+    last = entries[#entries][1]
+    if drop < 0 then return last end
+    from = '(' .. last
+  end
+  return last
+end
+
+-- Entries in one XRANGE of id_after: about a MiB.
+local function chunk_for(largest)
+  return math.max(1, math.min(128, math.floor(1048576 / math.max(1, tonumber(largest or 1) or 1))))
+end
+
+-- Drops entries that no group needs. `need` nil: a routine trim, which keeps `retain` of them; else a
+-- full partition, which drops as many as it needs. Exact, never `~`. Returns error reply, dropped.
+local function trim(log, meta, lease_prefix, need)
+  local err, groups_retain = read_hash(meta, 'groups', 'retain', 'largest')
+  if err then return err end
+  local err2, low, behind = needed_from(log, groups_retain[1], lease_prefix)
+  if err2 then return err2 end
+  if not low then return nil, 0 end
+  local retain = tonumber(groups_retain[2] or '0') or 0
+  if retain > 0 then
+    local drop = need or (redis.call('XLEN', log) - behind - retain)
+    if drop <= 0 then return nil, 0 end
+    local kept = id_after(log, drop, chunk_for(groups_retain[3]))
+    if kept and id_less(kept, low) then low = kept end
+  end
+  return nil, redis.call('XTRIM', log, 'MINID', '=', low)
+end

@@ -1,0 +1,35 @@
+#!lua flags=allow-oom
+-- Creates one partition of a described stream, or completes it: meta and an empty log. What an earlier
+-- creation of the stream left is replaced; a later one wins over this call, which may come from a
+-- process that slept while the stream was deleted and created anew.
+-- KEYS: 1 meta, 2 log
+-- ARGV: 1 uid, 2 capacity, 3 retain, 4 created µs, 5 prefix of the partition's keys
+-- Returns: 'created', 'existed', or 'overtaken' (read the description again)
+local err, meta = read_hash(KEYS[1], 'uid', 'created', 'groups', 'retain')
+if err then return err end
+local err2, log_exists = check_type(KEYS[2], 'stream')
+if err2 then return err2 end
+local existed = meta[1] == ARGV[1]
+if meta[1] and not existed then
+  if number_less(ARGV[4], meta[2] or '0') then return 'overtaken' end
+  for group in string.gmatch(meta[3] or '', '%S+') do
+    for _, kind in ipairs({'lease:', 'state:', 'dead:', 'outbox:'}) do
+      redis.call('DEL', ARGV[5] .. kind .. group)
+    end
+  end
+  redis.call('DEL', KEYS[1], KEYS[2], ARGV[5] .. 'from')
+  log_exists = false
+end
+if not log_exists then
+  -- The only place that makes a log: everything else says NOMKSTREAM, because a host with an old
+  -- description would else write where nobody reads.
+  redis.call('XGROUP', 'CREATE', KEYS[2], 'segmenter-create', '0', 'MKSTREAM')
+  redis.call('XGROUP', 'DESTROY', KEYS[2], 'segmenter-create')
+end
+if not existed then
+  redis.call('HSET', KEYS[1], 'protocol', PROTOCOL, 'uid', ARGV[1], 'capacity', ARGV[2],
+    'retain', ARGV[3], 'created', ARGV[4], 'largest', '0', 'groups', '')
+  return 'created'
+end
+if meta[4] ~= ARGV[3] then redis.call('HSET', KEYS[1], 'retain', ARGV[3]) end
+return 'existed'

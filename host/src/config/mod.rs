@@ -1,0 +1,130 @@
+//! The configuration of a host: read, checked whole, with every default filled in. Knows the file and
+//! its ranges; must not ask Redis or load a module.
+
+mod nearest;
+mod read;
+pub mod units;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use segmenter_core::backoff::Backoff;
+use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
+use segmenter_core::port::Start;
+
+pub const NAMESPACE: &str = "default";
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
+pub const DEADLINE: Duration = Duration::from_secs(1);
+pub const MEMORY_BYTES: usize = 64 << 20;
+pub const BACKOFF: Backoff = Backoff {
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(30),
+};
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub namespace: Namespace,
+    /// Stable across restarts; without it every start is a member of its own.
+    pub member: Option<MemberId>,
+    /// 100 ms to 1 h; 10 s unless set.
+    pub drain_timeout: Duration,
+    pub redis: RedisConfig,
+    pub streams: Vec<StreamConfig>,
+    pub handlers: Vec<HandlerConfig>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct RedisConfig {
+    pub url: Option<String>,
+    pub password_file: Option<PathBuf>,
+}
+
+/// Registered by `run`.
+#[derive(Debug, Clone)]
+pub struct StreamConfig {
+    pub name: StreamName,
+    pub shape: Shape,
+    /// Acked entries kept per partition while there is room.
+    pub retain: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct HandlerConfig {
+    pub name: HandlerName,
+    pub stream: StreamName,
+    pub group: GroupName,
+    /// Absolute, or relative to the working directory.
+    pub module: PathBuf,
+    pub start: Start,
+    /// 500 ms to 10 min; 3 s unless set.
+    pub session_timeout: Duration,
+    pub limits: Limits,
+    /// Initial 1 ms to 10 min, max up to 1 h; 100 ms to 30 s unless set.
+    pub backoff: Backoff,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// 1 ms to 1 h; 1 s unless set.
+    pub deadline: Duration,
+    /// 64 KiB to 4 GiB; 64 MiB unless set.
+    pub memory_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { deadline: DEADLINE, memory_bytes: MEMORY_BYTES }
+    }
+}
+
+/// Why a configuration is refused. The text names the file and, where it is known, table and key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Reads a file; paths in it are relative to it.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigError(format!("reading the configuration {}: {e}", path.display())))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Config::parse(&text, folder)
+            .map_err(|ConfigError(why)| ConfigError(format!("{}: {why}", path.display())))
+    }
+
+    pub fn parse(text: &str, folder: &Path) -> Result<Config, ConfigError> {
+        let config = read::file(text, folder)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single table shows.
+    fn check(&self) -> Result<(), ConfigError> {
+        for (i, handler) in self.handlers.iter().enumerate() {
+            for other in &self.handlers[..i] {
+                if other.name == handler.name {
+                    return Err(ConfigError(format!("two handlers have the name {:?}", handler.name.as_str())));
+                }
+                if (&other.stream, &other.group) == (&handler.stream, &handler.group) {
+                    return Err(ConfigError(format!(
+                        "the handlers {:?} and {:?} are both on stream {} as group {}; a group has one handler, so give one of them another group",
+                        other.name.as_str(),
+                        handler.name.as_str(),
+                        handler.stream,
+                        handler.group
+                    )));
+                }
+            }
+        }
+        for (i, stream) in self.streams.iter().enumerate() {
+            if self.streams[..i].iter().any(|other| other.name == stream.name) {
+                return Err(ConfigError(format!("two [[stream]] tables have the name {:?}", stream.name.as_str())));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
