@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `segmenter`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    segmenter::cli::main()
+}

@@ -74,7 +74,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { deadline: DEADLINE, memory_bytes: MEMORY_BYTES }
+        Limits {
+            deadline: DEADLINE,
+            memory_bytes: MEMORY_BYTES,
+        }
     }
 }
 
@@ -86,8 +89,9 @@ pub struct ConfigError(String);
 impl Config {
     /// Reads a file; paths in it are relative to it.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError(format!("reading the configuration {}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            ConfigError(format!("reading the configuration {}: {e}", path.display()))
+        })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Config::parse(&text, folder)
             .map_err(|ConfigError(why)| ConfigError(format!("{}: {why}", path.display())))
@@ -104,7 +108,10 @@ impl Config {
         for (i, handler) in self.handlers.iter().enumerate() {
             for other in &self.handlers[..i] {
                 if other.name == handler.name {
-                    return Err(ConfigError(format!("two handlers have the name {:?}", handler.name.as_str())));
+                    return Err(ConfigError(format!(
+                        "two handlers have the name {:?}",
+                        handler.name.as_str()
+                    )));
                 }
                 if (&other.stream, &other.group) == (&handler.stream, &handler.group) {
                     return Err(ConfigError(format!(
@@ -118,8 +125,14 @@ impl Config {
             }
         }
         for (i, stream) in self.streams.iter().enumerate() {
-            if self.streams[..i].iter().any(|other| other.name == stream.name) {
-                return Err(ConfigError(format!("two [[stream]] tables have the name {:?}", stream.name.as_str())));
+            if self.streams[..i]
+                .iter()
+                .any(|other| other.name == stream.name)
+            {
+                return Err(ConfigError(format!(
+                    "two [[stream]] tables have the name {:?}",
+                    stream.name.as_str()
+                )));
             }
         }
         Ok(())

@@ -21,9 +21,9 @@ type Result<T> = std::result::Result<T, ConfigError>;
 const LATER: &str = "is not available in this version";
 
 pub(super) fn file(text: &str, folder: &Path) -> Result<Config> {
-    let table: Table = text.parse().map_err(|e: toml::de::Error| {
-        ConfigError(e.to_string().trim_end().to_owned())
-    })?;
+    let table: Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| ConfigError(e.to_string().trim_end().to_owned()))?;
     let mut root = Keys::new("the top level", table);
     let namespace = match root.text("namespace")? {
         Some(name) => root.name("namespace", &name)?,
@@ -35,11 +35,25 @@ pub(super) fn file(text: &str, folder: &Path) -> Result<Config> {
         Some(keys) => redis(keys, folder)?,
         None => RedisConfig::default(),
     };
-    let streams = root.tables("stream")?.into_iter().map(stream).collect::<Result<_>>()?;
+    let streams = root
+        .tables("stream")?
+        .into_iter()
+        .map(stream)
+        .collect::<Result<_>>()?;
     let handlers = root.tables("handler")?;
-    let handlers = handlers.into_iter().map(|keys| handler(keys, folder)).collect::<Result<_>>()?;
+    let handlers = handlers
+        .into_iter()
+        .map(|keys| handler(keys, folder))
+        .collect::<Result<_>>()?;
     root.done()?;
-    Ok(Config { namespace, member, drain_timeout, redis, streams, handlers })
+    Ok(Config {
+        namespace,
+        member,
+        drain_timeout,
+        redis,
+        streams,
+        handlers,
+    })
 }
 
 fn redis(mut keys: Keys, folder: &Path) -> Result<RedisConfig> {
@@ -51,13 +65,21 @@ fn redis(mut keys: Keys, folder: &Path) -> Result<RedisConfig> {
 
 fn stream(mut keys: Keys) -> Result<StreamConfig> {
     let name = keys.needed("name")?;
-    let partitions = keys.count("partitions")?.ok_or_else(|| keys.missing("partitions"))?;
-    let capacity = keys.count("capacity")?.ok_or_else(|| keys.missing("capacity"))?;
+    let partitions = keys
+        .count("partitions")?
+        .ok_or_else(|| keys.missing("partitions"))?;
+    let capacity = keys
+        .count("capacity")?
+        .ok_or_else(|| keys.missing("capacity"))?;
     let shape = Shape::new(u32::try_from(partitions).unwrap_or(u32::MAX), capacity)
         .map_err(|e| keys.error(e.to_string()))?;
     let retain = keys.count("retain")?.unwrap_or(0);
     keys.done()?;
-    Ok(StreamConfig { name, shape, retain })
+    Ok(StreamConfig {
+        name,
+        shape,
+        retain,
+    })
 }
 
 fn handler(mut keys: Keys, folder: &Path) -> Result<HandlerConfig> {
@@ -67,7 +89,9 @@ fn handler(mut keys: Keys, folder: &Path) -> Result<HandlerConfig> {
     let group = keys.needed("group")?;
     let module = keys.text("module")?.ok_or_else(|| keys.missing("module"))?;
     if module == "deployed" {
-        return Err(keys.error(format!("module = \"deployed\" {LATER}; give the path of a .wasm file")));
+        return Err(keys.error(format!(
+            "module = \"deployed\" {LATER}; give the path of a .wasm file"
+        )));
     }
     if !module.ends_with(".wasm") {
         return Err(keys.error(format!("module {module:?} does not end in .wasm")));
@@ -75,11 +99,17 @@ fn handler(mut keys: Keys, folder: &Path) -> Result<HandlerConfig> {
     let start = match keys.text("start")?.as_deref() {
         None | Some("beginning") => Start::Beginning,
         Some("end") => Start::End,
-        Some(other) => return Err(keys.error(format!("start is {other:?}; use \"beginning\" or \"end\""))),
+        Some(other) => {
+            return Err(keys.error(format!("start is {other:?}; use \"beginning\" or \"end\"")));
+        }
     };
     match keys.text("instance")?.as_deref() {
         None | Some("reuse") => {}
-        Some("fresh") => return Err(keys.error(format!("instance = \"fresh\" {LATER}; leave it out, or write \"reuse\""))),
+        Some("fresh") => {
+            return Err(keys.error(format!(
+                "instance = \"fresh\" {LATER}; leave it out, or write \"reuse\""
+            )));
+        }
         Some(other) => return Err(keys.error(format!("instance is {other:?}; use \"reuse\""))),
     }
     let session_timeout = keys.duration("session_timeout", SESSION_TIMEOUT, "500ms", "10m")?;
@@ -92,11 +122,22 @@ fn handler(mut keys: Keys, folder: &Path) -> Result<HandlerConfig> {
         None => BACKOFF,
     };
     if keys.table("grants")?.is_some() {
-        return Err(keys.error(format!("[handler.grants] {LATER}; handlers run without any grant")));
+        return Err(keys.error(format!(
+            "[handler.grants] {LATER}; handlers run without any grant"
+        )));
     }
     keys.done()?;
     let module = folder.join(module);
-    Ok(HandlerConfig { name, stream, group, module, start, session_timeout, limits, backoff })
+    Ok(HandlerConfig {
+        name,
+        stream,
+        group,
+        module,
+        start,
+        session_timeout,
+        limits,
+        backoff,
+    })
 }
 
 fn limits(mut keys: Keys) -> Result<Limits> {
@@ -109,7 +150,10 @@ fn limits(mut keys: Keys) -> Result<Limits> {
         return Err(keys.error("memory is outside of 64KiB to 4GiB".to_owned()));
     }
     keys.done()?;
-    Ok(Limits { deadline, memory_bytes })
+    Ok(Limits {
+        deadline,
+        memory_bytes,
+    })
 }
 
 fn retry(mut keys: Keys) -> Result<Backoff> {
@@ -143,7 +187,11 @@ struct Keys {
 
 impl Keys {
     fn new(place: impl Into<String>, table: Table) -> Keys {
-        Keys { place: place.into(), table, known: Vec::new() }
+        Keys {
+            place: place.into(),
+            table,
+            known: Vec::new(),
+        }
     }
 
     fn error(&self, why: String) -> ConfigError {
@@ -164,9 +212,9 @@ impl Keys {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(self.error(match other {
-                Value::Integer(_) | Value::Float(_) => format!(
-                    "{key} is the bare number {other}; write it in quotes with its unit"
-                ),
+                Value::Integer(_) | Value::Float(_) => {
+                    format!("{key} is the bare number {other}; write it in quotes with its unit")
+                }
                 _ => format!("{key} is {}, not a text in quotes", other.type_str()),
             })),
         }
@@ -176,7 +224,8 @@ impl Keys {
     where
         T::Err: std::fmt::Display,
     {
-        text.parse().map_err(|e: T::Err| self.error(format!("{key}: {e}")))
+        text.parse()
+            .map_err(|e: T::Err| self.error(format!("{key}: {e}")))
     }
 
     fn parsed<T: FromStr>(&mut self, key: &'static str) -> Result<Option<T>>
@@ -199,13 +248,23 @@ impl Keys {
             None => Ok(None),
             Some(Value::Integer(number)) => {
                 let number = u64::try_from(number);
-                number.map(Some).map_err(|_| self.error(format!("{key} is negative")))
+                number
+                    .map(Some)
+                    .map_err(|_| self.error(format!("{key} is negative")))
             }
-            Some(other) => Err(self.error(format!("{key} is {}, not a whole number", other.type_str()))),
+            Some(other) => {
+                Err(self.error(format!("{key} is {}, not a whole number", other.type_str())))
+            }
         }
     }
 
-    fn duration(&mut self, key: &'static str, default: Duration, min: &str, max: &str) -> Result<Duration> {
+    fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        min: &str,
+        max: &str,
+    ) -> Result<Duration> {
         let Some(text) = self.text(key)? else {
             return Ok(default);
         };
@@ -234,7 +293,9 @@ impl Keys {
 
     fn tables(&mut self, key: &'static str) -> Result<Vec<Keys>> {
         let wrong = |what: &str| {
-            ConfigError(format!("{key} is {what}; write [[{key}]] with double brackets, once per {key}"))
+            ConfigError(format!(
+                "{key} is {what}; write [[{key}]] with double brackets, once per {key}"
+            ))
         };
         match self.take(key) {
             None => Ok(Vec::new()),
@@ -242,7 +303,9 @@ impl Keys {
                 .into_iter()
                 .enumerate()
                 .map(|(i, item)| match item {
-                    Value::Table(table) => Ok(Keys::new(format!("[[{key}]] number {}", i + 1), table)),
+                    Value::Table(table) => {
+                        Ok(Keys::new(format!("[[{key}]] number {}", i + 1), table))
+                    }
                     other => Err(wrong(other.type_str())),
                 })
                 .collect(),

@@ -1,9 +1,14 @@
 use super::*;
 
 fn check(text: &str, says: &[&str]) {
-    let error = Config::parse(text, Path::new("dir")).expect_err(text).to_string();
+    let error = Config::parse(text, Path::new("dir"))
+        .expect_err(text)
+        .to_string();
     for expected in says {
-        assert!(error.contains(expected), "{expected:?} is missing in {error:?} of {text}");
+        assert!(
+            error.contains(expected),
+            "{expected:?} is missing in {error:?} of {text}"
+        );
     }
 }
 
@@ -40,7 +45,10 @@ fn a_whole_file_is_read() {
     assert_eq!(config.member.unwrap().as_str(), "host-1");
     assert_eq!(config.drain_timeout, Duration::from_secs(5));
     let stream = &config.streams[0];
-    assert_eq!((stream.shape, stream.retain), (Shape::new(16, 100_000).unwrap(), 7));
+    assert_eq!(
+        (stream.shape, stream.retain),
+        (Shape::new(16, 100_000).unwrap(), 7)
+    );
     let handler = &config.handlers[0];
     assert_eq!(handler.module, Path::new("dir/handlers/billing.wasm"));
     assert_eq!(handler.start, Start::End);
@@ -64,10 +72,22 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_table_and_the_nearest_known_one() {
-    check(&WHOLE.replace("capacity", "capactiy"), &["[[stream]]", "capacity"]);
-    check(&format!("nmaespace = 'x'\n{WHOLE}"), &["top level", "nmaespace", "\"namespace\""]);
-    check(&WHOLE.replace("deadline", "deadlin"), &["billing", "limits", "deadlin", "\"deadline\""]);
-    check(&WHOLE.replace("url", "zzzzzzzz"), &["[redis]", "known are: url, password_file"]);
+    check(
+        &WHOLE.replace("capacity", "capactiy"),
+        &["[[stream]]", "capacity"],
+    );
+    check(
+        &format!("nmaespace = 'x'\n{WHOLE}"),
+        &["top level", "nmaespace", "\"namespace\""],
+    );
+    check(
+        &WHOLE.replace("deadline", "deadlin"),
+        &["billing", "limits", "deadlin", "\"deadline\""],
+    );
+    check(
+        &WHOLE.replace("url", "zzzzzzzz"),
+        &["[redis]", "known are: url, password_file"],
+    );
 }
 
 #[test]
@@ -78,12 +98,24 @@ fn a_value_that_is_wrong_says_what_is_right() {
         ("\"5s\"", "\"2h\"", &["drain_timeout", "100ms to 1h"]),
         ("\"16MiB\"", "\"1KiB\"", &["memory", "64KiB"]),
         ("\"16MiB\"", "\"16MB\"", &["memory", "MiB"]),
-        ("partitions = 16", "partitions = 0", &["partitions", "1 to 4096"]),
-        ("partitions = 16", "partitions = \"16\"", &["partitions", "whole number"]),
+        (
+            "partitions = 16",
+            "partitions = 0",
+            &["partitions", "1 to 4096"],
+        ),
+        (
+            "partitions = 16",
+            "partitions = \"16\"",
+            &["partitions", "whole number"],
+        ),
         ("capacity = 100_000", "", &["capacity", "missing"]),
         ("\"end\"", "\"middle\"", &["start", "beginning"]),
         ("billing.wasm", "billing.js", &["module", ".wasm"]),
-        ("\"orders\"\npart", "\"or ders\"\npart", &["name", "or ders"]),
+        (
+            "\"orders\"\npart",
+            "\"or ders\"\npart",
+            &["name", "or ders"],
+        ),
         ("[[stream]]", "[stream]", &["[[stream]]"]),
         ("max = \"1s\"", "max = \"1ms\"", &["max", "initial"]),
     ] {
@@ -98,11 +130,26 @@ fn settings_of_later_versions_are_refused_not_ignored() {
     for (from, to, says) in [
         ("\"reuse\"", "\"fresh\"", "fresh"),
         ("handlers/billing.wasm", "deployed", "deployed"),
-        ("[handler.retry]", "[handler.retry]\nattempts = 5", "attempts"),
-        ("[handler.retry]", "[handler.retry]\nexhausted = \"halt\"", "exhausted"),
-        ("[handler.retry]", "[handler.grants]\nstate = true\n[handler.retry]", "grants"),
+        (
+            "[handler.retry]",
+            "[handler.retry]\nattempts = 5",
+            "attempts",
+        ),
+        (
+            "[handler.retry]",
+            "[handler.retry]\nexhausted = \"halt\"",
+            "exhausted",
+        ),
+        (
+            "[handler.retry]",
+            "[handler.grants]\nstate = true\n[handler.retry]",
+            "grants",
+        ),
     ] {
-        check(&WHOLE.replacen(from, to, 1), &[says, "not available in this version"]);
+        check(
+            &WHOLE.replacen(from, to, 1),
+            &[says, "not available in this version"],
+        );
     }
 }
 
@@ -111,8 +158,14 @@ fn two_of_a_kind_are_refused() {
     let handler = |name: &str, group: &str| {
         format!("[[handler]]\nname='{name}'\nstream='s'\ngroup='{group}'\nmodule='m.wasm'\n")
     };
-    check(&(handler("a", "g") + &handler("a", "h")), &["two handlers", "\"a\""]);
-    check(&(handler("a", "g") + &handler("b", "g")), &["\"a\"", "\"b\"", "stream s", "group g"]);
+    check(
+        &(handler("a", "g") + &handler("a", "h")),
+        &["two handlers", "\"a\""],
+    );
+    check(
+        &(handler("a", "g") + &handler("b", "g")),
+        &["\"a\"", "\"b\"", "stream s", "group g"],
+    );
     let stream = "[[stream]]\nname='s'\npartitions=1\ncapacity=1\n";
     check(&stream.repeat(2), &["[[stream]]", "\"s\""]);
 }

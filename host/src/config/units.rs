@@ -11,8 +11,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        "" => return Err(format!("{text:?} has no unit; write ms, s, m or h, such as \"{text}s\"")),
-        _ => return Err(format!("{text:?}: the unit {unit:?} is unknown; use ms, s, m or h")),
+        "" => {
+            return Err(format!(
+                "{text:?} has no unit; write ms, s, m or h, such as \"{text}s\""
+            ));
+        }
+        _ => {
+            return Err(format!(
+                "{text:?}: the unit {unit:?} is unknown; use ms, s, m or h"
+            ));
+        }
     };
     let millis = whole(text, number)?
         .checked_mul(millis_per)
@@ -28,8 +36,16 @@ pub fn size(text: &str) -> Result<usize, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        "" => return Err(format!("{text:?} has no unit; write B, KiB, MiB or GiB, such as \"{text}MiB\"")),
-        _ => return Err(format!("{text:?}: the unit {unit:?} is unknown; use B, KiB, MiB or GiB")),
+        "" => {
+            return Err(format!(
+                "{text:?} has no unit; write B, KiB, MiB or GiB, such as \"{text}MiB\""
+            ));
+        }
+        _ => {
+            return Err(format!(
+                "{text:?}: the unit {unit:?} is unknown; use B, KiB, MiB or GiB"
+            ));
+        }
     };
     whole(text, number)?
         .checked_mul(bytes_per)
@@ -38,7 +54,9 @@ pub fn size(text: &str) -> Result<usize, String> {
 }
 
 fn split(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '_')
+        .unwrap_or(text.len());
     (&text[..end], text[end..].trim())
 }
 
@@ -77,7 +95,11 @@ mod tests {
             let error = duration(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
-        for (text, says) in [("64", "no unit"), ("64MB", "\"MB\" is unknown"), ("99999999999GiB", "too large")] {
+        for (text, says) in [
+            ("64", "no unit"),
+            ("64MB", "\"MB\" is unknown"),
+            ("99999999999GiB", "too large"),
+        ] {
             let error = size(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }

@@ -25,6 +25,7 @@ use segmenter_redis::{Address, Broker};
 use tokio::sync::{oneshot, watch};
 
 pub use handler::{Handler, Instance};
+pub(crate) use random::name as random_name;
 
 use crate::config::Config;
 use crate::output::Format;
@@ -64,7 +65,10 @@ pub struct Say {
 
 impl Say {
     pub fn new(format: Format) -> Say {
-        Say { format, away: Arc::default() }
+        Say {
+            format,
+            away: Arc::default(),
+        }
     }
     fn event(&self, event: &telemetry::Event<'_>) {
         telemetry::say(self.format, event);
@@ -104,7 +108,10 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let mut handlers = Vec::new();
     for loaded in modules {
         let shape = prepare::find(&broker, &loaded.plan).await?;
-        let log = Arc::new(telemetry::GuestLog::new(options.format, loaded.plan.handler.clone()));
+        let log = Arc::new(telemetry::GuestLog::new(
+            options.format,
+            loaded.plan.handler.clone(),
+        ));
         let plan = loaded.plan.clone();
         let handler = wasm::WasmHandler {
             module: loaded.module,
@@ -126,7 +133,14 @@ pub async fn serve_native<H: Handler>(
     format: Format,
 ) -> anyhow::Result<ExitCode> {
     let signals = signals::Signals::new()?;
-    serve(broker, None, vec![(plan, Arc::new(handler))], Say::new(format), signals).await
+    serve(
+        broker,
+        None,
+        vec![(plan, Arc::new(handler))],
+        Say::new(format),
+        signals,
+    )
+    .await
 }
 
 async fn serve<H: Handler>(
@@ -142,7 +156,11 @@ async fn serve<H: Handler>(
         Some(member) => member,
         None => MemberId::new(format!("m-{}", &incarnation.as_str()[..12])).context("member id")?,
     };
-    let drain_timeout = handlers.iter().map(|(plan, _)| plan.drain_timeout).max().unwrap_or_default();
+    let drain_timeout = handlers
+        .iter()
+        .map(|(plan, _)| plan.drain_timeout)
+        .max()
+        .unwrap_or_default();
     let (orders_out, orders) = watch::channel(Order::Run);
     let mut running = tokio::task::JoinSet::new();
     let mut readies = Vec::new();
@@ -202,7 +220,11 @@ async fn serve<H: Handler>(
             orders_out.send_replace(Order::Leave { by });
         }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn ended_badly(say: &Say, handler: &HandlerName, exit: Exit) -> bool {
@@ -215,6 +237,9 @@ fn ended_badly(say: &Say, handler: &HandlerName, exit: Exit) -> bool {
         Exit::StreamGone => "the stream was deleted; register it again, then start again".to_owned(),
         Exit::Fatal(why) => why,
     };
-    say.event(&telemetry::Event::Ended { handler: handler.as_str(), why: &why });
+    say.event(&telemetry::Event::Ended {
+        handler: handler.as_str(),
+        why: &why,
+    });
     true
 }

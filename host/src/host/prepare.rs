@@ -46,18 +46,26 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
     let mut loaded = Vec::new();
     for handler in &config.handlers {
         let path = &handler.module;
-        let bytes = std::fs::read(path)
-            .with_context(|| format!("handler {}: reading its module {}", handler.name, path.display()))?;
+        let bytes = std::fs::read(path).with_context(|| {
+            format!(
+                "handler {}: reading its module {}",
+                handler.name,
+                path.display()
+            )
+        })?;
         let limits = Limits {
             deadline: handler.limits.deadline,
             memory_bytes: handler.limits.memory_bytes,
         };
         let module = Module::load(&engine, &bytes, limits)
             .with_context(|| format!("handler {}: module {}", handler.name, path.display()))?;
-        module
-            .probe()
-            .await
-            .with_context(|| format!("handler {}: a first instance of {}", handler.name, path.display()))?;
+        module.probe().await.with_context(|| {
+            format!(
+                "handler {}: a first instance of {}",
+                handler.name,
+                path.display()
+            )
+        })?;
         let plan = Plan {
             handler: handler.name.clone(),
             stream: StreamId {
@@ -163,7 +171,10 @@ pub(super) async fn streams(broker: &Broker, config: &Config, say: &Say) -> anyh
             retain: Some(stream.retain),
             uid: Uid::new(random::name()).context("uid")?,
         });
-        let reply = broker.execute(request).await.with_context(|| format!("registering stream {id}"))?;
+        let reply = broker
+            .execute(request)
+            .await
+            .with_context(|| format!("registering stream {id}"))?;
         match reply {
             Reply::Register(RegisterReply::Registered { existed, .. }) => {
                 say.event(&telemetry::Event::Registered {
@@ -208,11 +219,18 @@ pub(super) async fn find(broker: &Broker, plan: &Plan) -> anyhow::Result<StreamI
 /// The group in every partition, before any lease is taken: else a trim could overlook it.
 pub(super) async fn group(broker: &Broker, plan: &Plan, info: &StreamInfo) -> anyhow::Result<()> {
     futures_util::stream::iter(info.shape.all().map(anyhow::Ok))
-        .try_for_each_concurrent(ENSURE_AT_ONCE, |partition| ensure(broker, plan, &info.uid, partition))
+        .try_for_each_concurrent(ENSURE_AT_ONCE, |partition| {
+            ensure(broker, plan, &info.uid, partition)
+        })
         .await
 }
 
-async fn ensure(broker: &Broker, plan: &Plan, uid: &Uid, partition: Partition) -> anyhow::Result<()> {
+async fn ensure(
+    broker: &Broker,
+    plan: &Plan,
+    uid: &Uid,
+    partition: Partition,
+) -> anyhow::Result<()> {
     let (stream, group) = (&plan.stream, &plan.group);
     let request = Request::EnsureGroup(EnsureGroup {
         stream: stream.clone(),

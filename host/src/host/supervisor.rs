@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use segmenter_core::consumer::{Config as ConsumerConfig, Consumer, Event as ConsumerEvent};
 use segmenter_core::consumer::{BROKER_BACKOFF, Claim};
+use segmenter_core::consumer::{Config as ConsumerConfig, Consumer, Event as ConsumerEvent};
 use segmenter_core::lease::Owner;
 use segmenter_core::member::{self, Command, Event, Exit, Member, Standing};
 use segmenter_core::names::{Incarnation, MemberId, Partition, Shape, Uid};
@@ -45,7 +45,9 @@ enum Input {
 pub(super) enum Order {
     Run,
     /// Drain, commit, release, leave; by this moment.
-    Leave { by: Time },
+    Leave {
+        by: Time,
+    },
 }
 
 impl<H: Handler> Supervisor<H> {
@@ -159,8 +161,17 @@ impl<H: Handler> Supervisor<H> {
         let deliver = {
             let (workers, input) = (workers.clone(), input.clone());
             move |delivery| match delivery {
-                Delivery::Entries { partition, epoch, after, entries } => {
-                    let event = ConsumerEvent::Entries { epoch, after, entries };
+                Delivery::Entries {
+                    partition,
+                    epoch,
+                    after,
+                    entries,
+                } => {
+                    let event = ConsumerEvent::Entries {
+                        epoch,
+                        after,
+                        entries,
+                    };
                     workers.tell(partition, event);
                 }
                 Delivery::Connected => {
@@ -178,8 +189,10 @@ impl<H: Handler> Supervisor<H> {
             deliver,
         ));
         let noise = random::number();
-        for (partition, (inbox, mailbox)) in
-            self.shape.all().zip(inboxes.into_iter().zip(&workers.mailboxes))
+        for (partition, (inbox, mailbox)) in self
+            .shape
+            .all()
+            .zip(inboxes.into_iter().zip(&workers.mailboxes))
         {
             let consumer = Consumer::new(ConsumerConfig {
                 partition,
@@ -240,8 +253,14 @@ impl<H: Handler> Supervisor<H> {
     fn stands(&self, standing: Standing) {
         let handler = self.plan.handler.as_str();
         self.say.event(&match standing {
-            Standing::Active { generation } => telemetry::Event::Active { handler, generation },
-            Standing::Standby { generation } => telemetry::Event::Standby { handler, generation },
+            Standing::Active { generation } => telemetry::Event::Active {
+                handler,
+                generation,
+            },
+            Standing::Standby { generation } => telemetry::Event::Standby {
+                handler,
+                generation,
+            },
             Standing::Outside => telemetry::Event::Outside { handler },
         });
     }
@@ -258,7 +277,9 @@ async fn synced(broker: &Broker, sync: Sync) -> Result<SyncReply, Failure> {
     }
     match broker.execute(Request::Sync(sync)).await? {
         Reply::Sync(reply) => Ok(reply),
-        other => Err(Failure::Fatal(format!("the broker answered something else: {other:?}"))),
+        other => Err(Failure::Fatal(format!(
+            "the broker answered something else: {other:?}"
+        ))),
     }
 }
 

@@ -16,17 +16,47 @@ use crate::output::Format;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
     /// About to do something that may take a moment.
-    Starting { handler: &'a str, stream: String, group: &'a str, version: &'a str },
-    Registered { stream: String, partitions: u32, capacity: u64, existed: bool },
+    Starting {
+        handler: &'a str,
+        stream: String,
+        group: &'a str,
+        version: &'a str,
+    },
+    Registered {
+        stream: String,
+        partitions: u32,
+        capacity: u64,
+        existed: bool,
+    },
     /// This member owns all partitions from now on.
-    Active { handler: &'a str, generation: u64 },
+    Active {
+        handler: &'a str,
+        generation: u64,
+    },
     /// Another member is active; this one takes over if that one leaves or dies.
-    Standby { handler: &'a str, generation: u64 },
+    Standby {
+        handler: &'a str,
+        generation: u64,
+    },
     /// Expelled, or the group is new: joining again.
-    Outside { handler: &'a str },
-    PartitionLost { handler: &'a str, partition: u32, why: &'a str },
-    PartitionBroken { handler: &'a str, partition: u32, why: &'a str },
-    EntriesVanished { handler: &'a str, partition: u32, entries: u64 },
+    Outside {
+        handler: &'a str,
+    },
+    PartitionLost {
+        handler: &'a str,
+        partition: u32,
+        why: &'a str,
+    },
+    PartitionBroken {
+        handler: &'a str,
+        partition: u32,
+        why: &'a str,
+    },
+    EntriesVanished {
+        handler: &'a str,
+        partition: u32,
+        entries: u64,
+    },
     HandlerFailed {
         handler: &'a str,
         partition: u32,
@@ -36,14 +66,28 @@ pub enum Event<'a> {
         outcome: &'a str,
         reason: &'a str,
     },
-    RedisAway { why: &'a str },
+    RedisAway {
+        why: &'a str,
+    },
     RedisBack,
-    Draining { signal: &'a str },
-    DrainCut { handler: &'a str, partitions: usize },
-    Left { handler: &'a str },
+    Draining {
+        signal: &'a str,
+    },
+    DrainCut {
+        handler: &'a str,
+        partitions: usize,
+    },
+    Left {
+        handler: &'a str,
+    },
     /// It ended, and not because it was told to.
-    Ended { handler: &'a str, why: &'a str },
-    Warning { text: &'a str },
+    Ended {
+        handler: &'a str,
+        why: &'a str,
+    },
+    Warning {
+        text: &'a str,
+    },
 }
 
 fn as_text<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -53,31 +97,68 @@ fn as_text<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S
 impl Event<'_> {
     fn sentence(&self) -> String {
         match self {
-            Event::Starting { handler, stream, group, version } => format!(
+            Event::Starting {
+                handler,
+                stream,
+                group,
+                version,
+            } => format!(
                 "{handler}: module {} for stream {stream}, group {group}",
                 &version[..version.len().min(12)]
             ),
-            Event::Registered { stream, partitions, capacity, existed } => format!(
+            Event::Registered {
+                stream,
+                partitions,
+                capacity,
+                existed,
+            } => format!(
                 "stream {stream}: {partitions} partitions of {capacity} entries{}",
                 if *existed { "" } else { ", created" }
             ),
-            Event::Active { handler, generation } => {
+            Event::Active {
+                handler,
+                generation,
+            } => {
                 format!("{handler}: active in generation {generation}, owns all partitions")
             }
-            Event::Standby { handler, generation } => format!(
+            Event::Standby {
+                handler,
+                generation,
+            } => format!(
                 "{handler}: standing by in generation {generation}; another member is active"
             ),
-            Event::Outside { handler } => format!("{handler}: not a member any more; joining again"),
-            Event::PartitionLost { handler, partition, why } => {
+            Event::Outside { handler } => {
+                format!("{handler}: not a member any more; joining again")
+            }
+            Event::PartitionLost {
+                handler,
+                partition,
+                why,
+            } => {
                 format!("{handler}: partition {partition} lost: {why}")
             }
-            Event::PartitionBroken { handler, partition, why } => {
+            Event::PartitionBroken {
+                handler,
+                partition,
+                why,
+            } => {
                 format!("{handler}: partition {partition} stands still: {why}")
             }
-            Event::EntriesVanished { handler, partition, entries } => format!(
+            Event::EntriesVanished {
+                handler,
+                partition,
+                entries,
+            } => format!(
                 "{handler}: partition {partition}: {entries} entries were trimmed or deleted by others before they were handled"
             ),
-            Event::HandlerFailed { handler, partition, id, attempt, outcome, reason } => format!(
+            Event::HandlerFailed {
+                handler,
+                partition,
+                id,
+                attempt,
+                outcome,
+                reason,
+            } => format!(
                 "{handler}: partition {partition} message {id} attempt {attempt}: {outcome}: {reason}"
             ),
             Event::RedisAway { why } => format!("Redis is away: {why}; trying again"),
@@ -85,7 +166,10 @@ impl Event<'_> {
             Event::Draining { signal } => {
                 format!("{signal}: draining; a second signal ends at once")
             }
-            Event::DrainCut { handler, partitions } => format!(
+            Event::DrainCut {
+                handler,
+                partitions,
+            } => format!(
                 "{handler}: the drain timeout is near; calls in {partitions} partitions are cancelled"
             ),
             Event::Left { handler } => format!("{handler}: left the group"),
@@ -175,5 +259,13 @@ impl LogSink for GuestLog {
 
 /// A guest's text must not steer the terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }

@@ -25,7 +25,11 @@ impl Handler for WasmHandler {
         self.module.version()
     }
 
-    async fn instantiate(&self, partition: Partition, epoch: Epoch) -> Result<WasmInstance, String> {
+    async fn instantiate(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+    ) -> Result<WasmInstance, String> {
         let context = PartitionContext {
             namespace: self.plan.stream.namespace.clone(),
             stream: self.plan.stream.stream.clone(),

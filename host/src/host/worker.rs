@@ -211,72 +211,72 @@ impl<H: Handler> Worker<H> {
     /// event; what several partitions ask for at once travels in one write of the shared connection.
     fn carry_out(&mut self, command: Command) {
         let (shared, partition) = (self.shared.clone(), self.partition);
-    let plan = &shared.plan;
-    match command {
-        Command::Read { epoch, after } => self.reader.ask(partition, epoch, after),
-        Command::StopReading => self.reader.forget(partition),
-        Command::Acquire => {
-            let request = Request::Acquire(Acquire {
-                stream: plan.stream.clone(),
-                uid: shared.uid.clone(),
-                partition,
-                group: plan.group.clone(),
-                owner: shared.owner.clone(),
-            });
-            self.ask(request, |reply| match reply {
-                Ok(Reply::Acquire(reply)) => Event::Acquired(Ok(reply)),
-                other => Event::Acquired(Err(no_answer(other))),
-            });
-        }
-        Command::Commit(settled) => {
-            let epoch = settled.fence.epoch;
-            let request = commit(&plan.stream, &plan.group, partition, settled);
-            self.ask(request, move |reply| Event::Committed {
-                epoch,
-                result: match reply {
-                    Ok(Reply::Commit(reply)) => Ok(reply),
-                    other => Err(no_answer(other)),
-                },
-            });
-        }
-        Command::Release { fence } => {
-            let request = Request::Release(Release {
-                stream: plan.stream.clone(),
-                partition,
-                group: plan.group.clone(),
-                fence,
-            });
-            self.ask(request, |reply| match reply {
-                Ok(Reply::Release(reply)) => Event::Released(Ok(reply)),
-                other => Event::Released(Err(no_answer(other))),
-            });
-        }
-        Command::Lost { why } => {
-            self.owes_report = true;
-            shared.say.event(&telemetry::Event::PartitionLost {
+        let plan = &shared.plan;
+        match command {
+            Command::Read { epoch, after } => self.reader.ask(partition, epoch, after),
+            Command::StopReading => self.reader.forget(partition),
+            Command::Acquire => {
+                let request = Request::Acquire(Acquire {
+                    stream: plan.stream.clone(),
+                    uid: shared.uid.clone(),
+                    partition,
+                    group: plan.group.clone(),
+                    owner: shared.owner.clone(),
+                });
+                self.ask(request, |reply| match reply {
+                    Ok(Reply::Acquire(reply)) => Event::Acquired(Ok(reply)),
+                    other => Event::Acquired(Err(no_answer(other))),
+                });
+            }
+            Command::Commit(settled) => {
+                let epoch = settled.fence.epoch;
+                let request = commit(&plan.stream, &plan.group, partition, settled);
+                self.ask(request, move |reply| Event::Committed {
+                    epoch,
+                    result: match reply {
+                        Ok(Reply::Commit(reply)) => Ok(reply),
+                        other => Err(no_answer(other)),
+                    },
+                });
+            }
+            Command::Release { fence } => {
+                let request = Request::Release(Release {
+                    stream: plan.stream.clone(),
+                    partition,
+                    group: plan.group.clone(),
+                    fence,
+                });
+                self.ask(request, |reply| match reply {
+                    Ok(Reply::Release(reply)) => Event::Released(Ok(reply)),
+                    other => Event::Released(Err(no_answer(other))),
+                });
+            }
+            Command::Lost { why } => {
+                self.owes_report = true;
+                shared.say.event(&telemetry::Event::PartitionLost {
+                    handler: plan.handler.as_str(),
+                    partition: partition.0,
+                    why: &why,
+                });
+            }
+            Command::Broken { why } => shared.say.event(&telemetry::Event::PartitionBroken {
                 handler: plan.handler.as_str(),
                 partition: partition.0,
                 why: &why,
-            });
+            }),
+            Command::Vanished { entries } => shared.say.event(&telemetry::Event::EntriesVanished {
+                handler: plan.handler.as_str(),
+                partition: partition.0,
+                entries,
+            }),
+            Command::DropInstance => {
+                self.instance = None;
+                self.mailbox.set_claim(None);
+            }
+            // No call is in the air, or the caller sees to it.
+            Command::CancelCall | Command::Call { .. } => {}
         }
-        Command::Broken { why } => shared.say.event(&telemetry::Event::PartitionBroken {
-            handler: plan.handler.as_str(),
-            partition: partition.0,
-            why: &why,
-        }),
-        Command::Vanished { entries } => shared.say.event(&telemetry::Event::EntriesVanished {
-            handler: plan.handler.as_str(),
-            partition: partition.0,
-            entries,
-        }),
-        Command::DropInstance => {
-            self.instance = None;
-            self.mailbox.set_claim(None);
-        }
-        // No call is in the air, or the caller sees to it.
-        Command::CancelCall | Command::Call { .. } => {}
     }
-}
 
     fn ask(
         &self,
@@ -303,16 +303,38 @@ async fn one_call<H: Handler>(
         Some(instance) => instance,
         None => match handler.instantiate(partition, epoch).await {
             Ok(new) => instance.insert(new),
-            Err(reason) => return Outcome::Broken { fault: Fault::Instantiate, reason },
+            Err(reason) => {
+                return Outcome::Broken {
+                    fault: Fault::Instantiate,
+                    reason,
+                };
+            }
         },
     };
     alive.call(message).await
 }
 
 fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: Settled) -> Request {
-    let Settled { fence, to, read, caught_up, trim, dead } = settled;
+    let Settled {
+        fence,
+        to,
+        read,
+        caught_up,
+        trim,
+        dead,
+    } = settled;
     let (stream, group) = (stream.clone(), group.clone());
-    Request::Commit(Commit { stream, partition, group, fence, to, read, caught_up, trim, dead })
+    Request::Commit(Commit {
+        stream,
+        partition,
+        group,
+        fence,
+        to,
+        read,
+        caught_up,
+        trim,
+        dead,
+    })
 }
 
 fn no_answer(reply: Result<Reply, Failure>) -> Failure {

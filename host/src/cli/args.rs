@@ -1,0 +1,220 @@
+//! What can be typed. Values are validated here, so that commands get names and numbers that are legal.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use segmenter_core::message::EntryId;
+use segmenter_core::names::{GroupName, MemberId, Namespace, StreamName};
+
+use crate::config::units;
+use crate::output::Format;
+
+/// Ordered, scalable message handling on Redis, with handlers in WebAssembly.
+#[derive(Debug, Parser)]
+#[command(name = "segmenter", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// redis://[USER:PASSWORD@]HOST:PORT, rediss://… for TLS, or redis+unix:///PATH
+    /// [default: redis://127.0.0.1:6379]
+    #[arg(
+        long,
+        global = true,
+        env = "SEGMENTER_REDIS",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) redis: Option<String>,
+    /// A file whose text is the Redis password; wins over one in the URL
+    #[arg(
+        long,
+        global = true,
+        env = "SEGMENTER_PASSWORD_FILE",
+        value_name = "FILE"
+    )]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Keeps your streams apart from others in the same Redis [default: default]
+    #[arg(long, global = true, env = "SEGMENTER_NAMESPACE", value_name = "NS")]
+    pub(crate) namespace: Option<Namespace>,
+    /// How answers and logs look
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Streams: create, list, describe, delete
+    #[command(subcommand)]
+    Stream(StreamCommand),
+    /// Appends messages
+    Send(SendArgs),
+    /// Shows messages as they arrive
+    Tail(TailArgs),
+    /// Runs handlers: the host
+    Run(RunArgs),
+    /// Groups: list, describe
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Messages that were given up: list, show
+    #[command(subcommand)]
+    Dead(DeadCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StreamCommand {
+    /// Registers a stream; partitions and capacity never change afterwards
+    Create {
+        name: StreamName,
+        /// 1 to 4,096; the messages of one key stay in one partition
+        #[arg(long, value_name = "N")]
+        partitions: u32,
+        /// Entries per partition; a full one refuses
+        #[arg(long, value_name = "N")]
+        capacity: u64,
+        /// Acked entries kept per partition for replay, while there is room
+        #[arg(long, value_name = "N")]
+        retain: Option<u64>,
+    },
+    /// Streams of the namespace
+    List,
+    /// Partitions with their entries and groups
+    Describe { name: StreamName },
+    /// Deletes a stream with everything in it; refused while members live
+    Delete {
+        name: StreamName,
+        /// Also while members live: they are told, and exit
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    pub(crate) stream: StreamName,
+    /// Messages of one key are handled in order
+    #[arg(
+        long,
+        value_name = "K",
+        required_unless_present = "jsonl",
+        conflicts_with = "jsonl"
+    )]
+    pub(crate) key: Option<OsString>,
+    /// NAME=VALUE, may be repeated
+    #[arg(long, value_name = "A=B", conflicts_with = "jsonl")]
+    pub(crate) attr: Vec<String>,
+    /// The text to send; - reads it from stdin, bytes as they are
+    #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl")]
+    pub(crate) payload: Option<OsString>,
+    /// A file, or - for stdin; a line is {"key", "payload" or "payload_base64", "attributes": {}}
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jsonl: Option<PathBuf>,
+    /// How long to wait for a full partition, or for a Redis that is away, before giving up
+    #[arg(long, value_name = "D", default_value = "30s", value_parser = duration)]
+    pub(crate) full_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    pub(crate) stream: StreamName,
+    /// An entry id, or "start"; without it only what comes from now on
+    #[arg(long, value_name = "ID|start", value_parser = from, conflicts_with = "group")]
+    pub(crate) from: Option<EntryId>,
+    /// From where this group has acked through
+    #[arg(long, value_name = "G")]
+    pub(crate) group: Option<GroupName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A handler without a configuration file
+    #[arg(value_name = "HANDLER.wasm", required_unless_present = "config", requires_all = ["stream", "group"])]
+    pub(crate) module: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["module", "stream", "group", "from", "grant"])]
+    pub(crate) config: Option<PathBuf>,
+    #[arg(long, value_name = "S")]
+    pub(crate) stream: Option<StreamName>,
+    #[arg(long, value_name = "G")]
+    pub(crate) group: Option<GroupName>,
+    /// Where a group begins that does not exist yet
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) from: From,
+    /// A member id that survives restarts; without it every start is a member of its own
+    #[arg(long, value_name = "ID")]
+    pub(crate) member: Option<MemberId>,
+    /// Not available in this version
+    #[arg(long, value_name = "GRANT")]
+    pub(crate) grant: Vec<String>,
+    /// Validates configuration and modules, and ends
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Waits for Redis for ever instead of 10 s
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum From {
+    #[default]
+    Beginning,
+    End,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Groups of a stream
+    List { stream: StreamName },
+    /// Members, and who owns which partition and how far it is
+    Describe {
+        stream: StreamName,
+        group: GroupName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// Dead letters without their messages
+    List {
+        stream: StreamName,
+        group: GroupName,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Dead letters whole, by their entry ids in the log
+    Show {
+        stream: StreamName,
+        group: GroupName,
+        #[arg(required = true)]
+        id: Vec<EntryId>,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text)
+}
+
+fn from(text: &str) -> Result<EntryId, String> {
+    if text == "start" {
+        return Ok(EntryId::ZERO);
+    }
+    text.parse().map_err(|e| format!("{e}, or \"start\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

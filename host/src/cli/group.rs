@@ -1,0 +1,135 @@
+//! `group list|describe`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use segmenter_redis::admin::{self, GroupInfo};
+use serde_json::json;
+
+use super::args::{Global, GroupCommand};
+use crate::output::{Format, Out};
+
+pub(super) async fn run(global: &Global, command: GroupCommand) -> anyhow::Result<ExitCode> {
+    let broker = global.connect().await?;
+    let mut out = global.out();
+    match command {
+        GroupCommand::List { stream } => {
+            let (id, info) = global.stream(&broker, &stream).await?;
+            let groups = admin::list_groups(&broker, &id, info.shape)
+                .await
+                .with_context(|| format!("listing the groups of {id}"))?;
+            match out.format {
+                Format::Json => {
+                    for group in &groups {
+                        out.object(&json!({"group": group.as_str()}))?;
+                    }
+                }
+                Format::Human => {
+                    let rows: Vec<_> = groups.iter().map(|g| vec![g.to_string()]).collect();
+                    out.table(&["GROUP"], &rows, &format!("stream {id} has no groups"))?;
+                }
+            }
+        }
+        GroupCommand::Describe { stream, group } => {
+            let (id, info) = global.stream(&broker, &stream).await?;
+            let found = admin::describe_group(&broker, &id, info.shape, &group)
+                .await
+                .with_context(|| format!("describing group {group} of {id}"))?;
+            let Some(found) = found else {
+                bail!(
+                    "stream {id} has no group {group}; `segmenter run` creates it when it starts"
+                );
+            };
+            match out.format {
+                Format::Json => out.object(&object(group.as_str(), &found))?,
+                Format::Human => tables(&mut out, &found)?,
+            }
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn object(group: &str, found: &GroupInfo) -> serde_json::Value {
+    let members: Vec<_> = found
+        .members
+        .iter()
+        .map(|m| {
+            json!({
+                "member": m.member,
+                "incarnation": m.incarnation,
+                "active": m.active,
+                "since_heartbeat_ms": m.since_heartbeat_ms,
+                "session_timeout_ms": m.session_timeout_ms,
+            })
+        })
+        .collect();
+    let partitions: Vec<_> = found
+        .partitions
+        .iter()
+        .map(|(partition, p)| {
+            json!({
+                "partition": partition.0,
+                "owner": p.owner,
+                "epoch": p.epoch,
+                "acked_through": p.acked_through.to_string(),
+                "lag": p.lag,
+                "oldest_age_ms": p.oldest_age_ms,
+                "version": p.version,
+            })
+        })
+        .collect();
+    json!({
+        "group": group,
+        "generation": found.generation,
+        "members": members,
+        "partitions": partitions,
+    })
+}
+
+fn tables(out: &mut Out, found: &GroupInfo) -> anyhow::Result<()> {
+    let members: Vec<_> = found
+        .members
+        .iter()
+        .map(|m| {
+            vec![
+                m.member.clone(),
+                if m.active { "active" } else { "standby" }.to_owned(),
+                format!("{} ms ago", m.since_heartbeat_ms),
+                format!("{} ms", m.session_timeout_ms),
+            ]
+        })
+        .collect();
+    out.table(
+        &["MEMBER", "STATE", "HEARTBEAT", "SESSION TIMEOUT"],
+        &members,
+        "no live members",
+    )?;
+    out.line("")?;
+    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let partitions: Vec<_> = found
+        .partitions
+        .iter()
+        .map(|(partition, p)| {
+            vec![
+                partition.to_string(),
+                dash(p.owner.clone()),
+                p.epoch.to_string(),
+                p.acked_through.to_string(),
+                dash(p.lag.map(|lag| lag.to_string())),
+                dash(p.oldest_age_ms.map(|ms| format!("{ms} ms"))),
+                dash(p.version.as_ref().map(|v| v.chars().take(12).collect())),
+            ]
+        })
+        .collect();
+    let header = [
+        "PARTITION",
+        "OWNER",
+        "EPOCH",
+        "ACKED THROUGH",
+        "LAG",
+        "OLDEST",
+        "VERSION",
+    ];
+    out.table(&header, &partitions, "no partitions")
+}

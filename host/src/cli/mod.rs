@@ -1,0 +1,191 @@
+//! The command line: arguments in, exit status out. Knows how commands are called and how errors are
+//! told; each family has a file of its own.
+//!
+//! Exit status: 0 done; 1 failed; 2 wrong usage, which is whatever can be refused by looking at
+//! arguments and configuration alone.
+
+mod args;
+mod dead;
+mod group;
+mod jsonl;
+mod run;
+mod send;
+mod stream;
+mod tail;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use segmenter_core::names::{Namespace, StreamId, StreamName};
+use segmenter_redis::admin::{self, StreamInfo};
+use segmenter_redis::{Address, Broker};
+
+use crate::output::{Closed, Format, Out};
+use args::{Cli, Command, Global};
+
+pub(crate) const FAILED: u8 = 1;
+pub(crate) const USAGE: u8 = 2;
+
+/// For commands other than `run`: the shell that called them waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_URL: &str = "redis://127.0.0.1:6379";
+
+/// Refused by looking at arguments and configuration alone.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let format = cli.global.format;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let result = runtime
+        .context("starting the async runtime")
+        .and_then(|runtime| {
+            let result = runtime.block_on(dispatch(cli));
+            // Requests that nobody waits for any more must not hold the exit up.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            result
+        });
+    match result {
+        Ok(code) => code,
+        Err(error) if error.downcast_ref::<Closed>().is_some() => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(format, &error);
+            let usage = error.downcast_ref::<Usage>().is_some();
+            ExitCode::from(if usage { USAGE } else { FAILED })
+        }
+    }
+}
+
+/// clap tells help and version the same way as mistakes. Arguments did not parse, so neither did
+/// `--format`; whoever asked for JSON gets it nevertheless.
+fn misused(error: &clap::Error) -> ExitCode {
+    let json = std::env::args().any(|arg| arg == "--format=json")
+        || std::env::args()
+            .zip(std::env::args().skip(1))
+            .any(|(a, b)| a == "--format" && b == "json");
+    if error.use_stderr() && json {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        eprintln!(
+            "{}",
+            serde_json::json!({"event": "error", "error": text.trim_end()})
+        );
+    } else {
+        // Nothing can be done about a closed stderr.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+}
+
+fn tell(format: Format, error: &anyhow::Error) {
+    match format {
+        Format::Json => {
+            let object = serde_json::json!({"event": "error", "error": format!("{error:#}")});
+            eprintln!("{object}");
+        }
+        Format::Human => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Stream(command) => stream::run(&global, command).await,
+        Command::Send(args) => send::run(&global, args).await,
+        Command::Tail(args) => tail::run(&global, args).await,
+        Command::Run(args) => run::run(&global, args).await,
+        Command::Group(command) => group::run(&global, command).await,
+        Command::Dead(command) => dead::run(&global, command).await,
+    }
+}
+
+impl Global {
+    fn out(&self) -> Out {
+        Out::new(self.format)
+    }
+
+    fn namespace(&self) -> Namespace {
+        self.namespace.clone().unwrap_or_else(|| {
+            Namespace::new(crate::config::NAMESPACE).expect("a constant that is a name")
+        })
+    }
+
+    fn stream_id(&self, stream: &StreamName) -> StreamId {
+        StreamId {
+            namespace: self.namespace(),
+            stream: stream.clone(),
+        }
+    }
+
+    /// Flag or environment over `file` over the default.
+    fn address(&self, file: Option<&crate::config::RedisConfig>) -> anyhow::Result<Address> {
+        let url = self
+            .redis
+            .as_deref()
+            .or_else(|| file.and_then(|file| file.url.as_deref()))
+            .unwrap_or(DEFAULT_URL);
+        let path = self
+            .password_file
+            .as_deref()
+            .or_else(|| file.and_then(|file| file.password_file.as_deref()));
+        let password = match path {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("reading the password file {}", path.display()))?;
+                Some(text.trim_end_matches(['\r', '\n']).to_owned())
+            }
+        };
+        Address::new(url, password).map_err(|e| Usage(e.to_string()).into())
+    }
+
+    async fn connect(&self) -> anyhow::Result<Broker> {
+        let address = self.address(None)?;
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, Broker::connect(&address)).await;
+        let within = || {
+            format!(
+                "Redis at {address} did not answer within {} s",
+                CONNECT_TIMEOUT.as_secs()
+            )
+        };
+        connected
+            .with_context(within)?
+            .with_context(|| format!("Redis at {address}"))
+    }
+
+    /// The stream, which must exist.
+    async fn stream(
+        &self,
+        broker: &Broker,
+        name: &StreamName,
+    ) -> anyhow::Result<(StreamId, StreamInfo)> {
+        let id = self.stream_id(name);
+        let found = admin::find_stream(broker, &id)
+            .await
+            .with_context(|| format!("looking up stream {id}"))?;
+        match found {
+            Some(info) if info.deleting => anyhow::bail!(
+                "stream {id} is being deleted; `segmenter stream delete {name}` finishes that"
+            ),
+            Some(info) => Ok((id, info)),
+            None => anyhow::bail!(
+                "stream {id} does not exist; create it with `segmenter --namespace {} stream create {name} --partitions N --capacity N`",
+                id.namespace
+            ),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! `stream create|list|describe|delete`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use segmenter_core::names::{Shape, Uid};
+use segmenter_core::port::{Register, RegisterReply, Reply, Request};
+use segmenter_redis::admin::{self, Deleted};
+use serde_json::json;
+
+use super::Usage;
+use super::args::{Global, StreamCommand};
+use crate::host::random_name;
+use crate::output::Format;
+
+pub(super) async fn run(global: &Global, command: StreamCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        StreamCommand::Create {
+            name,
+            partitions,
+            capacity,
+            retain,
+        } => {
+            let shape = Shape::new(partitions, capacity).map_err(|e| Usage(e.to_string()))?;
+            create(global, &name, shape, retain).await?;
+        }
+        StreamCommand::List => list(global).await?,
+        StreamCommand::Describe { name } => describe(global, &name).await?,
+        StreamCommand::Delete { name, force } => delete(global, &name, force).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Name = segmenter_core::names::StreamName;
+
+async fn create(
+    global: &Global,
+    name: &Name,
+    shape: Shape,
+    retain: Option<u64>,
+) -> anyhow::Result<()> {
+    let broker = global.connect().await?;
+    let stream = global.stream_id(name);
+    let uid = Uid::new(random_name()).context("uid")?;
+    let request = Request::Register(Register {
+        stream: stream.clone(),
+        shape,
+        retain,
+        uid,
+    });
+    let reply = broker
+        .execute(request)
+        .await
+        .with_context(|| format!("creating stream {stream}"))?;
+    let existed = match reply {
+        Reply::Register(RegisterReply::Registered { existed, .. }) => existed,
+        Reply::Register(RegisterReply::ShapeDiffers { found }) => bail!(
+            "stream {stream} exists with {found}; {shape} was asked for, but a stream's shape never changes. Use another name, or delete it first"
+        ),
+        Reply::Register(RegisterReply::Deleting) => bail!(
+            "stream {stream} is being deleted; `segmenter stream delete {name}` finishes that"
+        ),
+        other => bail!("the broker answered something else: {other:?}"),
+    };
+    let mut out = global.out();
+    match out.format {
+        Format::Json => out.object(&json!({
+            "stream": name.as_str(),
+            "partitions": shape.partitions(),
+            "capacity": shape.capacity(),
+            "created": !existed,
+        }))?,
+        Format::Human => {
+            let done = if existed {
+                "exists already with"
+            } else {
+                "created with"
+            };
+            out.line(&format!("stream {stream} {done} {shape}"))?;
+        }
+    }
+    out.flush()
+}
+
+async fn list(global: &Global) -> anyhow::Result<()> {
+    let broker = global.connect().await?;
+    let namespace = global.namespace();
+    let streams = admin::list_streams(&broker, &namespace)
+        .await
+        .context("listing streams")?;
+    let mut out = global.out();
+    match out.format {
+        Format::Json => {
+            for (name, info) in &streams {
+                out.object(&json!({
+                    "stream": name.as_str(),
+                    "partitions": info.shape.partitions(),
+                    "capacity": info.shape.capacity(),
+                    "retain": info.retain,
+                    "deleting": info.deleting,
+                }))?;
+            }
+        }
+        Format::Human => {
+            let rows: Vec<_> = streams
+                .iter()
+                .map(|(name, info)| {
+                    vec![
+                        name.to_string(),
+                        info.shape.partitions().to_string(),
+                        info.shape.capacity().to_string(),
+                        info.retain.to_string(),
+                        if info.deleting { "deleting" } else { "" }.to_owned(),
+                    ]
+                })
+                .collect();
+            let empty = format!("no streams in namespace {namespace}");
+            out.table(
+                &["STREAM", "PARTITIONS", "CAPACITY", "RETAIN", "STATE"],
+                &rows,
+                &empty,
+            )?;
+        }
+    }
+    out.flush()
+}
+
+async fn describe(global: &Global, name: &Name) -> anyhow::Result<()> {
+    let broker = global.connect().await?;
+    let (stream, info) = global.stream(&broker, name).await?;
+    let partitions = admin::describe_stream(&broker, &stream, info.shape)
+        .await
+        .with_context(|| format!("describing stream {stream}"))?;
+    let mut out = global.out();
+    match out.format {
+        Format::Json => {
+            let partitions: Vec<_> = partitions
+                .iter()
+                .map(|p| {
+                    let groups: Vec<_> = p
+                        .groups
+                        .iter()
+                        .map(|g| {
+                            json!({
+                                "group": g.group,
+                                "acked_through": g.acked_through.to_string(),
+                                "lag": g.lag,
+                            })
+                        })
+                        .collect();
+                    json!({
+                        "partition": p.partition.0,
+                        "entries": p.entries,
+                        "first": p.first.map(|id| id.to_string()),
+                        "last": p.last.to_string(),
+                        "groups": groups,
+                    })
+                })
+                .collect();
+            out.object(&json!({
+                "stream": name.as_str(),
+                "uid": info.uid.as_str(),
+                "capacity": info.shape.capacity(),
+                "retain": info.retain,
+                "partitions": partitions,
+            }))?;
+        }
+        Format::Human => {
+            out.line(&format!(
+                "stream {stream}: {}, retain {}",
+                info.shape, info.retain
+            ))?;
+            let rows: Vec<_> = partitions
+                .iter()
+                .map(|p| {
+                    let lag = |lag: Option<u64>| lag.map_or("?".to_owned(), |lag| lag.to_string());
+                    let groups: Vec<_> = p
+                        .groups
+                        .iter()
+                        .map(|g| format!("{} (lag {})", g.group, lag(g.lag)))
+                        .collect();
+                    vec![
+                        p.partition.to_string(),
+                        p.entries.to_string(),
+                        p.first.map_or("-".to_owned(), |id| id.to_string()),
+                        p.last.to_string(),
+                        groups.join(", "),
+                    ]
+                })
+                .collect();
+            out.table(
+                &["PARTITION", "ENTRIES", "FIRST", "LAST", "GROUPS"],
+                &rows,
+                "no partitions",
+            )?;
+        }
+    }
+    out.flush()
+}
+
+async fn delete(global: &Global, name: &Name, force: bool) -> anyhow::Result<()> {
+    let broker = global.connect().await?;
+    let stream = global.stream_id(name);
+    let deleted = admin::delete_stream(&broker, &stream, force)
+        .await
+        .with_context(|| format!("deleting stream {stream}"))?;
+    match deleted {
+        Deleted::Deleted => {}
+        Deleted::NotFound => bail!("stream {stream} does not exist"),
+        Deleted::MembersLive { group, members } => bail!(
+            "stream {stream} is in use: group {group} has the member{} {}; end them first, or use --force, and they end by themselves",
+            if members.len() == 1 { "" } else { "s" },
+            members.join(", ")
+        ),
+    }
+    let mut out = global.out();
+    match out.format {
+        Format::Json => out.object(&json!({"stream": name.as_str(), "deleted": true}))?,
+        Format::Human => out.line(&format!("stream {stream} deleted"))?,
+    }
+    out.flush()
+}
