@@ -19,7 +19,10 @@ pub fn binary() -> &'static PathBuf {
     BINARY.get_or_init(|| {
         // target/PROFILE/deps/TEST → target/PROFILE/segmenter
         let me = std::env::current_exe().expect("a test knows where it lies");
-        let profile_dir = me.parent().and_then(|deps| deps.parent()).expect("in target/PROFILE/deps");
+        let profile_dir = me
+            .parent()
+            .and_then(|deps| deps.parent())
+            .expect("in target/PROFILE/deps");
         let path = profile_dir.join("segmenter");
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--package", "segmenter", "--target-dir"]);
@@ -40,7 +43,11 @@ pub fn guest(name: &str) -> PathBuf {
         None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/guests")),
     };
     let path = folder.join(format!("{name}.wasm"));
-    assert!(path.is_file(), "{} is missing; run `cargo xtask guests` first", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing; run `cargo xtask guests` first",
+        path.display()
+    );
     path
 }
 
@@ -63,7 +70,8 @@ impl Ended {
     }
     /// The objects on stdout.
     pub fn objects(&self) -> Vec<Value> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
         self.stdout.lines().map(parse).collect()
     }
 }
@@ -75,7 +83,10 @@ pub fn segmenter(url: &str, args: &[&str]) -> Ended {
 
 /// The same, with something on stdin.
 pub fn with_input(url: &str, args: &[&str], input: &[u8]) -> Ended {
-    let mut child = command(url, args).stdin(Stdio::piped()).spawn().expect("segmenter starts");
+    let mut child = command(url, args)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("segmenter starts");
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_vec();
     let feed = std::thread::spawn(move || {
@@ -88,7 +99,11 @@ pub fn with_input(url: &str, args: &[&str], input: &[u8]) -> Ended {
     let text = |bytes: std::thread::JoinHandle<Vec<u8>>| {
         String::from_utf8(bytes.join().expect("no panic")).expect("segmenter writes UTF-8")
     };
-    Ended { status, stdout: text(stdout), stderr: text(stderr) }
+    Ended {
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    }
 }
 
 fn command(url: &str, args: &[&str]) -> Command {
@@ -159,7 +174,10 @@ impl Host {
     pub fn spawn(url: &str, args: &[&str]) -> Host {
         let mut all = vec!["--format", "json", "run"];
         all.extend_from_slice(args);
-        let mut child = command(url, &all).stdin(Stdio::null()).spawn().expect("segmenter starts");
+        let mut child = command(url, &all)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("segmenter starts");
         let heard: Arc<(Mutex<Heard>, Condvar)> = Arc::default();
         heard.0.lock().expect("no panic").open = 2;
         listen(child.stdout.take(), heard.clone());
@@ -179,9 +197,17 @@ impl Host {
                 }
             }
             let said = || heard.raw.join("\n");
-            assert!(heard.open > 0, "the host ended before: {what}. It said:\n{}", said());
+            assert!(
+                heard.open > 0,
+                "the host ended before: {what}. It said:\n{}",
+                said()
+            );
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "gave up waiting for: {what}. The host said:\n{}", said());
+            assert!(
+                !left.is_zero(),
+                "gave up waiting for: {what}. The host said:\n{}",
+                said()
+            );
             heard = news.wait_timeout(heard, left).expect("no panic").0;
         }
     }
@@ -198,7 +224,11 @@ impl Host {
     /// What its guests logged so far.
     pub fn guest_lines(&self) -> Vec<GuestLine> {
         let parse = |line: &String| serde_json::from_str::<Value>(line).ok();
-        self.said().iter().filter_map(parse).filter_map(|line| GuestLine::of(&line)).collect()
+        self.said()
+            .iter()
+            .filter_map(parse)
+            .filter_map(|line| GuestLine::of(&line))
+            .collect()
     }
 
     pub fn pid(&self) -> u32 {
@@ -206,7 +236,9 @@ impl Host {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
         assert!(status.expect("kill runs").success());
     }
 
@@ -215,7 +247,9 @@ impl Host {
         let child = &mut self.child;
         let status = until("the host ends", || child.try_wait().expect("our child"));
         let heard = &self.heard.0;
-        until("its output ends", || (heard.lock().expect("no panic").open == 0).then_some(()));
+        until("its output ends", || {
+            (heard.lock().expect("no panic").open == 0).then_some(())
+        });
         status
     }
 
@@ -223,7 +257,12 @@ impl Host {
     pub fn stop(mut self) -> Vec<GuestLine> {
         self.signal("TERM");
         let status = self.ended();
-        assert_eq!(status.code(), Some(0), "it said:\n{}", self.said().join("\n"));
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "it said:\n{}",
+            self.said().join("\n")
+        );
         self.guest_lines()
     }
 

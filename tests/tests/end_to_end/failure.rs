@@ -117,7 +117,7 @@ fn an_entry_from_elsewhere_becomes_a_dead_letter_and_never_a_crash() {
     let log = "seg:{default/s/0}:log";
     let foreign: [&[&str]; 5] = [
         &["temperature", "21"],
-        &["k", "key", "temperature", "21"],
+        &["k", "key", "p", "x", "temperature", "21"],
         &["k", "key", "p", "x", "p", "y"],
         &["p", "payload alone"],
         &["k", "key", "p", "x", "@", "attribute without a name"],

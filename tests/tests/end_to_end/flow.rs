@@ -31,10 +31,11 @@ fn every_message_is_handled_once_in_order_and_acked() {
 fn payload_key_and_attributes_arrive_as_they_were_sent() {
     let world = World::with_stream(1, 100);
     let flaky = guest("flaky");
-    let payload: String = "zwölf Boxkämpfer\u{0} 🦀".to_owned();
+    let payload = "zwölf Boxkämpfer\u{0} 🦀";
+    // Written by hand: the order of attributes counts, and serde_json's maps sort.
     let line =
-        serde_json::json!({"key": "ключ", "payload": payload, "attributes": {"b": "2", "a": "1"}});
-    world.send_lines(&[line.to_string()]);
+        r#"{"key":"ключ","payload":"zwölf Boxkämpfer\u0000 🦀","attributes":{"b":"2","a":"1"}}"#;
+    world.send_lines(&[line.to_owned()]);
     let mut redis = world.redis();
     let entries: Vec<(String, Vec<(String, String)>)> = redis::cmd("XRANGE")
         .arg(&["seg:{default/s/0}:log", "-", "+"])
@@ -47,12 +48,7 @@ fn payload_key_and_attributes_arrive_as_they_were_sent() {
         .collect();
     assert_eq!(
         fields,
-        [
-            ("k", "ключ"),
-            ("p", payload.as_str()),
-            ("@b", "2"),
-            ("@a", "1")
-        ]
+        [("k", "ключ"), ("p", payload), ("@b", "2"), ("@a", "1")]
     );
     let mut host = Host::start(
         &world.url,

@@ -106,22 +106,28 @@ fn names(fields: &Fields) -> String {
     shown.join(", ")
 }
 
+/// What is missing is said before what is too much: it tells more about where an entry came from.
 fn shape(fields: &Fields) -> Result<(), ForeignEntry> {
     let (mut key, mut payload) = (false, false);
+    let mut odd = None;
     for (name, _) in fields {
         let seen = match name.as_slice() {
             KEY_FIELD => &mut key,
             PAYLOAD_FIELD => &mut payload,
             [ATTRIBUTE_PREFIX, _, ..] => continue,
-            _ => return Err(ForeignEntry::UnknownField(text(name))),
+            _ => {
+                odd.get_or_insert_with(|| ForeignEntry::UnknownField(text(name)));
+                continue;
+            }
         };
         if std::mem::replace(seen, true) {
-            return Err(ForeignEntry::FieldTwice(text(name)));
+            odd.get_or_insert_with(|| ForeignEntry::FieldTwice(text(name)));
         }
     }
-    match (key, payload) {
-        (false, _) => Err(ForeignEntry::NoKey(names(fields))),
-        (_, false) => Err(ForeignEntry::NoPayload(names(fields))),
+    match (key, payload, odd) {
+        (false, _, _) => Err(ForeignEntry::NoKey(names(fields))),
+        (_, false, _) => Err(ForeignEntry::NoPayload(names(fields))),
+        (_, _, Some(odd)) => Err(odd),
         _ => Ok(()),
     }
 }
