@@ -68,8 +68,11 @@ pub(crate) fn fields(values: Vec<Value>) -> Result<Fields, Failure> {
     Ok(fields)
 }
 
+/// A key and its entries.
+pub(crate) type Found = (Vec<u8>, Vec<RawEntry>);
+
 /// Entries of each key of an XREAD reply, in the reply's order; RESP2.
-pub(crate) fn xread(value: Value) -> Result<Vec<(Vec<u8>, Vec<RawEntry>)>, Failure> {
+pub(crate) fn xread(value: Value) -> Result<Vec<Found>, Failure> {
     list(value)?
         .into_iter()
         .map(|stream| {
