@@ -1,0 +1,59 @@
+//! The engine with a handler that does nothing and is not WebAssembly: what the host costs without it.
+
+use std::time::Duration;
+
+use segmenter::host::{Handler, Instance, Plan, serve_native};
+use segmenter::output::Format;
+use segmenter_core::lease::Epoch;
+use segmenter_core::limits;
+use segmenter_core::message::Message;
+use segmenter_core::names::{Partition, StreamId, Version};
+use segmenter_core::outcome::Outcome;
+use segmenter_core::port::Start;
+use segmenter_redis::{Address, Broker};
+
+struct Noop(Version);
+
+impl Handler for Noop {
+    type Instance = Noop;
+    fn version(&self) -> &Version {
+        &self.0
+    }
+    async fn instantiate(&self, _: Partition, _: Epoch) -> Result<Noop, String> {
+        Ok(Noop(self.0.clone()))
+    }
+}
+
+impl Instance for Noop {
+    async fn call(&mut self, message: &Message) -> Outcome {
+        std::hint::black_box(message);
+        Outcome::Ok
+    }
+    fn is_dead(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) fn host(url: &str) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let broker = Broker::connect(&Address::new(url, None)?).await?;
+        let plan = Plan {
+            handler: "native".parse()?,
+            stream: StreamId {
+                namespace: "default".parse()?,
+                stream: "bench".parse()?,
+            },
+            group: "g".parse()?,
+            start: Start::Beginning,
+            session_timeout: segmenter::config::SESSION_TIMEOUT,
+            drain_timeout: Duration::from_secs(10),
+            retry: segmenter::config::BACKOFF,
+            payload_max: limits::PAYLOAD_BYTES_MAX,
+        };
+        serve_native(broker, plan, Noop("native".parse()?), Format::Json).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,154 @@
+//! What a measurement stands on: a private server, a stream with a backlog, and the CPU that processes
+//! took.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use segmenter_core::names::Shape;
+use segmenter_core::partitioner;
+use segmenter_tests::server::{Options, Server};
+
+use crate::raw::{Item, Raw, encode};
+
+pub(crate) const PAYLOAD_BYTES: usize = 200;
+const FILL_PIPELINE: usize = 512;
+
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) segmenter: PathBuf,
+    pub(crate) guests: PathBuf,
+}
+
+impl World {
+    pub(crate) fn new() -> anyhow::Result<World> {
+        let path = |name: &str| {
+            let value = std::env::var_os(name);
+            value
+                .map(PathBuf::from)
+                .with_context(|| format!("{name} is not set: run `cargo xtask bench`"))
+        };
+        Ok(World {
+            segmenter: path("SEGMENTER_BIN")?,
+            guests: path("SEGMENTER_TEST_GUESTS")?,
+            server: Server::start(Options::default()),
+        })
+    }
+
+    pub(crate) fn raw(&self) -> anyhow::Result<Raw> {
+        Raw::connect(self.server.port())
+    }
+
+    /// An empty server with the stream `bench`.
+    pub(crate) fn create(&self, partitions: u32, capacity: usize) -> anyhow::Result<()> {
+        self.raw()?.command(&["FLUSHALL"])?;
+        let status = Command::new(&self.segmenter)
+            .args([
+                "stream",
+                "create",
+                "bench",
+                "--partitions",
+                &partitions.to_string(),
+            ])
+            .args(["--capacity", &capacity.to_string()])
+            .env("SEGMENTER_REDIS", self.server.url())
+            .stdout(std::process::Stdio::null())
+            .status()?;
+        if !status.success() {
+            bail!("stream create ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Entries of our shape, written raw; a realistic spread of keys.
+    pub(crate) fn fill(&self, partitions: u32, messages: usize) -> anyhow::Result<()> {
+        let shape = Shape::new(partitions, 1)?;
+        let logs: Vec<String> = (0..partitions).map(log).collect();
+        let payload = [b'x'; PAYLOAD_BYTES];
+        let mut raw = self.raw()?;
+        let mut items = Vec::new();
+        let mut out = Vec::new();
+        let mut in_air = 0;
+        for n in 0..messages {
+            let key = format!("key-{}", n % 10_007);
+            let partition = partitioner::partition(&key, shape);
+            let log = &logs[partition.0 as usize];
+            encode(
+                &mut out,
+                &[
+                    b"XADD",
+                    log.as_bytes(),
+                    b"*",
+                    b"k",
+                    key.as_bytes(),
+                    b"p",
+                    &payload,
+                ],
+            );
+            in_air += 1;
+            if in_air == FILL_PIPELINE || n + 1 == messages {
+                raw.send(&out)?;
+                out.clear();
+                for _ in 0..std::mem::take(&mut in_air) {
+                    raw.reply(&mut items)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries that the group has behind it, over all partitions, and whether none are left.
+    pub(crate) fn acked(
+        &self,
+        raw: &mut Raw,
+        partitions: u32,
+        group: &str,
+    ) -> anyhow::Result<(u64, bool)> {
+        let mut out = Vec::new();
+        for p in 0..partitions {
+            encode(&mut out, &[b"XINFO", b"GROUPS", log(p).as_bytes()]);
+        }
+        raw.send(&out)?;
+        let (mut read, mut lag, mut seen) = (0, 0, 0);
+        let mut items = Vec::new();
+        for _ in 0..partitions {
+            raw.reply(&mut items)?;
+            let mut ours = false;
+            for pair in items.windows(2) {
+                let name = raw.string(&pair[0]);
+                match (name.as_str(), &pair[1]) {
+                    ("name", Item::Text(range)) => ours = raw.text(range) == group.as_bytes(),
+                    ("entries-read", Item::Int(n)) if ours => {
+                        seen += 1;
+                        read += u64::try_from(*n)?;
+                    }
+                    ("lag", Item::Int(n)) if ours => lag += *n,
+                    ("lag", Item::Nil) if ours => lag += 1,
+                    _ => {}
+                }
+            }
+        }
+        Ok((read, seen == partitions && lag == 0))
+    }
+}
+
+pub(crate) fn log(partition: u32) -> String {
+    format!("seg:{{default/bench/{partition}}}:log")
+}
+
+/// Seconds of CPU that a process took so far.
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    // The second field is a name in parentheses and may hold spaces.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|f| f.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    // utime and stime are fields 14 and 15 of the whole line; Linux counts 100 ticks a second.
+    Ok((ticks(11) + ticks(12)) / 100.0)
+}
