@@ -1,5 +1,7 @@
-//! What the tests share: real servers, real processes. Knows how to start and watch them; must not know
-//! what is tested.
+//! What the tests share: real servers, real processes, a broker in memory, and the cases that hold it and
+//! the Redis adapter to the same behaviour.
 
+pub mod broker;
+pub mod conformance;
 pub mod process;
 pub mod server;

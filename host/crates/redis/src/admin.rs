@@ -1,6 +1,6 @@
 //! What people ask about streams, groups and dead letters. Reads whole answers; never on the hot path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::Value;
 use segmenter_core::entry::{Fields, RawEntry};
@@ -128,28 +128,13 @@ pub async fn list_streams(
     broker: &Broker,
     namespace: &Namespace,
 ) -> Result<Vec<(StreamName, StreamInfo)>, Failure> {
-    let mut names = std::collections::BTreeSet::new();
-    let mut cursor = "0".to_owned();
-    loop {
-        let mut cmd = redis::cmd("SCAN");
-        cmd.arg(&cursor)
-            .arg("MATCH")
-            .arg(Key::Streams(namespace))
-            .arg("COUNT")
-            .arg(SCAN_COUNT);
-        let mut parts = list(broker.send(&cmd).await?)?.into_iter();
-        cursor = text(parts.next().unwrap_or(Value::Nil))?;
-        for key in list(parts.next().unwrap_or(Value::Nil))? {
-            let key = text(key)?;
-            let name = key
-                .strip_suffix("}:stream")
-                .and_then(|key| key.rsplit_once('/'));
-            if let Some(name) = name.and_then(|(_, name)| StreamName::new(name).ok()) {
-                names.insert(name);
-            }
-        }
-        if cursor == "0" {
-            break;
+    let mut names = BTreeSet::new();
+    for key in scan(broker, Key::Streams(namespace)).await? {
+        let name = key
+            .strip_suffix("}:stream")
+            .and_then(|key| key.rsplit_once('/'));
+        if let Some(name) = name.and_then(|(_, name)| StreamName::new(name).ok()) {
+            names.insert(name);
         }
     }
     let mut streams = Vec::new();
@@ -163,6 +148,38 @@ pub async fn list_streams(
         }
     }
     Ok(streams)
+}
+
+/// Keys that match.
+async fn scan(broker: &Broker, pattern: Key<'_>) -> Result<Vec<String>, Failure> {
+    let mut keys = Vec::new();
+    let mut cursor = "0".to_owned();
+    loop {
+        let mut cmd = redis::cmd("SCAN");
+        cmd.arg(&cursor)
+            .arg("MATCH")
+            .arg(pattern)
+            .arg("COUNT")
+            .arg(SCAN_COUNT);
+        let mut parts = list(broker.send(&cmd).await?)?.into_iter();
+        cursor = text(parts.next().unwrap_or(Value::Nil))?;
+        for key in list(parts.next().unwrap_or(Value::Nil))? {
+            keys.push(text(key)?);
+        }
+        if cursor == "0" {
+            return Ok(keys);
+        }
+    }
+}
+
+/// Groups that have members, also those that have no lease yet: a member joins before it makes one.
+async fn joined_groups(broker: &Broker, stream: &StreamId) -> Result<Vec<GroupName>, Failure> {
+    let keys = scan(broker, Key::Groups(stream)).await?;
+    let name = |key: &String| {
+        let (_, name) = key.strip_suffix("}:group")?.rsplit_once('/')?;
+        GroupName::new(name).ok()
+    };
+    Ok(keys.iter().filter_map(name).collect())
 }
 
 /// All partitions with their groups.
@@ -262,7 +279,7 @@ pub async fn list_groups(
     stream: &StreamId,
     shape: Shape,
 ) -> Result<Vec<GroupName>, Failure> {
-    let mut names = std::collections::BTreeSet::new();
+    let mut names = BTreeSet::new();
     for partition in describe_stream(broker, stream, shape).await? {
         for group in partition.groups {
             names.insert(group.group);
@@ -351,7 +368,7 @@ pub async fn delete_stream(
         return Ok(Deleted::NotFound);
     };
     if !force && !info.deleting {
-        for group in list_groups(broker, stream, info.shape).await? {
+        for group in joined_groups(broker, stream).await? {
             let (_, members) = members(broker, stream, &group).await?;
             if !members.is_empty() {
                 return Ok(Deleted::MembersLive {
@@ -364,7 +381,7 @@ pub async fn delete_stream(
     let mut cmd = redis::cmd("HSET");
     cmd.arg(Key::Stream(stream)).arg("deleting").arg(1);
     broker.send(&cmd).await?;
-    let mut groups = std::collections::BTreeSet::new();
+    let mut groups: BTreeSet<_> = joined_groups(broker, stream).await?.into_iter().collect();
     for partition in info.shape.all() {
         let answer = broker
             .script(Script::PartitionDelete, |cmd| {
@@ -377,13 +394,9 @@ pub async fn delete_stream(
             })
             .await?;
         for name in list(answer)? {
-            groups.insert(text(name)?);
+            groups.extend(GroupName::new(text(name)?).ok());
         }
     }
-    let groups: Vec<_> = groups
-        .into_iter()
-        .filter_map(|name| GroupName::new(name).ok())
-        .collect();
     for group in &groups {
         let mut cmd = redis::cmd("DEL");
         cmd.arg(Key::Group(stream, group))

@@ -5,7 +5,7 @@ use redis::{Cmd, Value};
 use segmenter_core::entry::{self, Fields};
 use segmenter_core::lease::{Epoch, LeaseView};
 use segmenter_core::message::Content;
-use segmenter_core::names::{Shape, Uid};
+use segmenter_core::names::{Shape, StreamId, Uid};
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
     Failure, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply, Reply, Request,
@@ -38,8 +38,9 @@ impl Broker {
     }
 
     async fn register(&self, r: Register) -> Result<RegisterReply, Failure> {
-        // A creation that overtook this one is read again; each turn means that somebody deleted the
-        // stream and created it anew in between.
+        // A creation that overtook this one is read again, and so is a delete that ran while partitions
+        // were made; each turn means that somebody deleted the stream in between.
+        let mut created_here = false;
         for _ in 0..3 {
             let retain = r.retain.map(|n| n.to_string()).unwrap_or_default();
             let answer = self
@@ -53,7 +54,7 @@ impl Broker {
                 .await?;
             let mut parts = list(answer)?.into_iter();
             let mut next = || parts.next().unwrap_or(Value::Nil);
-            let existed = number(next())? == 1;
+            created_here |= number(next())? == 0;
             let uid = Uid::new(text(next())?).map_err(|e| Failure::Fatal(e.to_string()))?;
             let partitions = u32::try_from(number(next())?).unwrap_or(u32::MAX);
             let found = Shape::new(partitions, number(next())?)
@@ -65,7 +66,10 @@ impl Broker {
             if found != r.shape {
                 return Ok(RegisterReply::ShapeDiffers { found });
             }
-            if self.create_partitions(&r, &uid, &retain, &created).await? {
+            if self.create_partitions(&r, &uid, &retain, &created).await?
+                && self.still(&r.stream, &uid).await?
+            {
+                let existed = !created_here;
                 return Ok(RegisterReply::Registered { uid, existed });
             }
         }
@@ -110,6 +114,19 @@ impl Broker {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the stream is still this creation of it, and not being deleted.
+    async fn still(&self, stream: &StreamId, uid: &Uid) -> Result<bool, Failure> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(Key::Stream(stream)).arg("uid").arg("deleting");
+        let mut found = list(self.send(&cmd).await?)?.into_iter();
+        let same = match found.next() {
+            None | Some(Value::Nil) => false,
+            Some(value) => text(value)? == uid.as_str(),
+        };
+        let deleting = !matches!(found.next(), None | Some(Value::Nil));
+        Ok(same && !deleting)
     }
 
     async fn ensure_group(&self, r: EnsureGroup) -> Result<EnsureGroupReply, Failure> {
@@ -340,6 +357,11 @@ impl Broker {
     }
 
     async fn sync(&self, r: Sync) -> Result<SyncReply, Failure> {
+        // The group lies in another slot than the stream, so the script cannot see whether that still is
+        // there. A join by someone with an old uid would throw out the members of the new stream.
+        if r.kind == SyncKind::Join && !self.still(&r.stream, &r.uid).await? {
+            return Ok(SyncReply::StreamGone);
+        }
         let kind = match r.kind {
             SyncKind::Join => "join",
             SyncKind::Heartbeat => "heartbeat",

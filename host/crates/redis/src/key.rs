@@ -29,6 +29,8 @@ pub enum Key<'a> {
     News(&'a StreamId, &'a GroupName),
     /// Pattern for SCAN: the descriptions of a namespace.
     Streams(&'a Namespace),
+    /// Pattern for SCAN: the groups of a stream.
+    Groups(&'a StreamId),
 }
 
 impl fmt::Display for Key<'_> {
@@ -44,6 +46,7 @@ impl fmt::Display for Key<'_> {
             Key::Group(s, g) => write!(f, "seg:{{{s}/{g}}}:group"),
             Key::Members(s, g) => write!(f, "seg:{{{s}/{g}}}:members"),
             Key::News(s, g) => write!(f, "seg:{{{s}/{g}}}:news"),
+            Key::Groups(s) => write!(f, "seg:{{{s}/*}}:group"),
             Key::Streams(ns) => write!(f, "seg:{{{ns}/*}}:stream"),
         }
     }

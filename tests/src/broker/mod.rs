@@ -1,0 +1,300 @@
+//! A broker in memory: what the port means, without Redis. Pure: no clock (it is told the time), no
+//! randomness, no tasks, so that a simulation can replay it. The conformance suite holds it and the
+//! Redis adapter to the same cases. A clone is a snapshot: a Redis that lost its last writes.
+
+mod members;
+mod partition;
+
+use std::collections::BTreeMap;
+
+use segmenter_core::entry::{Fields, RawEntry};
+use segmenter_core::lease::Lease;
+use segmenter_core::message::EntryId;
+use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
+use segmenter_core::port::{
+    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeadLetter, EnsureGroup,
+    EnsureGroupReply, Failure, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply,
+    Reply, Request, SyncKind, SyncReply, Verify, VerifyReply,
+};
+
+use members::Members;
+use partition::Log;
+
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBroker {
+    streams: BTreeMap<StreamId, Stream>,
+    groups: BTreeMap<(StreamId, GroupName), Members>,
+    news: Vec<(StreamId, GroupName)>,
+}
+
+#[derive(Debug, Clone)]
+struct Stream {
+    uid: Uid,
+    shape: Shape,
+    retain: u64,
+    deleting: bool,
+    partitions: Vec<Log>,
+}
+
+/// A dead letter as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDead {
+    pub letter: DeadLetter,
+    pub at_ms: u64,
+}
+
+impl MemoryBroker {
+    /// Executes a request at `now_us` of the broker's clock.
+    pub fn execute(&mut self, now_us: u64, request: Request) -> Result<Reply, Failure> {
+        Ok(match request {
+            Request::Register(r) => Reply::Register(self.register(r)),
+            Request::EnsureGroup(r) => Reply::EnsureGroup(self.ensure_group(r)),
+            Request::Append(r) => Reply::Append(self.append(now_us, r)),
+            Request::Read(r) => Reply::Read(self.read(&r)),
+            Request::Acquire(r) => Reply::Acquire(self.acquire(now_us, r)),
+            Request::Commit(r) => Reply::Commit(self.commit(now_us, r)?),
+            Request::Release(r) => Reply::Release(self.release(&r)),
+            Request::Verify(r) => Reply::Verify(self.verify(&r)),
+            Request::Sync(r) => Reply::Sync(self.sync(now_us, r)),
+        })
+    }
+
+    /// Groups with a new generation since the last call: what Redis would publish.
+    pub fn take_news(&mut self) -> Vec<(StreamId, GroupName)> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The entries of a partition.
+    pub fn log(&self, stream: &StreamId, partition: Partition) -> Vec<RawEntry> {
+        self.partition(stream, partition)
+            .map(|log| log.entries().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    pub fn lease(
+        &self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Option<&Lease> {
+        self.partition(stream, partition)?.lease(group)
+    }
+
+    /// The dead letters of a group in one partition.
+    pub fn dead(
+        &self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<KeptDead> {
+        self.partition(stream, partition)
+            .map(|log| log.dead(group).to_vec())
+            .unwrap_or_default()
+    }
+
+    /// Entries that the group has before it.
+    pub fn lag(&self, stream: &StreamId, partition: Partition, group: &GroupName) -> Option<u64> {
+        self.partition(stream, partition)?.lag(group)
+    }
+
+    /// Someone else writes an entry, as XADD with an id. `None`: the id is not above the last.
+    pub fn add(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        id: EntryId,
+        fields: Fields,
+    ) -> Option<EntryId> {
+        self.partition_mut(stream, partition)?.add(id, fields)
+    }
+
+    /// Someone else deletes an entry, as XDEL.
+    pub fn remove(&mut self, stream: &StreamId, partition: Partition, id: EntryId) -> bool {
+        self.partition_mut(stream, partition)
+            .is_some_and(|log| log.remove(id))
+    }
+
+    /// Someone else makes a Redis group that has no lease, with `pending` of the oldest entries after
+    /// `after` delivered and not acked.
+    pub fn add_foreign_group(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: GroupName,
+        after: EntryId,
+        pending: usize,
+    ) {
+        if let Some(log) = self.partition_mut(stream, partition) {
+            log.add_foreign_group(group, after, pending);
+        }
+    }
+
+    /// Marks a stream as half deleted, as a delete does first.
+    pub fn mark_deleting(&mut self, stream: &StreamId) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.deleting = true;
+        }
+    }
+
+    pub fn delete_stream(&mut self, stream: &StreamId) -> bool {
+        self.groups.retain(|(of, _), _| of != stream);
+        self.streams.remove(stream).is_some()
+    }
+
+    /// Members of a group that nobody has removed.
+    pub fn members(&self, stream: &StreamId, group: &GroupName) -> Vec<MemberId> {
+        self.groups
+            .get(&(stream.clone(), group.clone()))
+            .map(Members::names)
+            .unwrap_or_default()
+    }
+
+    fn partition(&self, stream: &StreamId, partition: Partition) -> Option<&Log> {
+        self.streams.get(stream)?.partitions.get(index(partition))
+    }
+
+    fn partition_mut(&mut self, stream: &StreamId, partition: Partition) -> Option<&mut Log> {
+        self.streams
+            .get_mut(stream)?
+            .partitions
+            .get_mut(index(partition))
+    }
+
+    /// The partition, if the stream is still the one that the caller means.
+    fn same(&mut self, stream: &StreamId, uid: &Uid, partition: Partition) -> Option<&mut Log> {
+        let stream = self.streams.get_mut(stream).filter(|s| s.uid == *uid)?;
+        stream.partitions.get_mut(index(partition))
+    }
+
+    fn register(&mut self, r: Register) -> RegisterReply {
+        let existed = self.streams.contains_key(&r.stream);
+        let stream = self.streams.entry(r.stream).or_insert_with(|| Stream {
+            uid: r.uid,
+            shape: r.shape,
+            retain: r.retain.unwrap_or(0),
+            deleting: false,
+            partitions: r.shape.all().map(|_| Log::default()).collect(),
+        });
+        if stream.deleting {
+            return RegisterReply::Deleting;
+        }
+        if stream.shape != r.shape {
+            return RegisterReply::ShapeDiffers {
+                found: stream.shape,
+            };
+        }
+        if let Some(retain) = r.retain {
+            stream.retain = retain;
+        }
+        RegisterReply::Registered {
+            uid: stream.uid.clone(),
+            existed,
+        }
+    }
+
+    fn ensure_group(&mut self, r: EnsureGroup) -> EnsureGroupReply {
+        match self.same(&r.stream, &r.uid, r.partition) {
+            Some(log) => log.ensure_group(r.group, r.start),
+            None => EnsureGroupReply::StreamGone,
+        }
+    }
+
+    fn append(&mut self, now_us: u64, r: Append) -> AppendReply {
+        let Some(stream) = self.streams.get_mut(&r.stream).filter(|s| s.uid == r.uid) else {
+            return AppendReply::StreamGone;
+        };
+        let (capacity, retain) = (stream.shape.capacity(), stream.retain);
+        match stream.partitions.get_mut(index(r.partition)) {
+            Some(log) => AppendReply::Appended {
+                ids: log.append(now_us / 1_000, &r.messages, capacity, retain),
+            },
+            None => AppendReply::StreamGone,
+        }
+    }
+
+    fn read(&self, r: &Read) -> ReadReply {
+        let entries = r.after.iter().filter_map(|(partition, after)| {
+            let log = self.partition(&r.stream, *partition)?;
+            let entries: Vec<RawEntry> = log
+                .entries()
+                .filter(|e| e.id > *after)
+                .take(r.count)
+                .cloned()
+                .collect();
+            (!entries.is_empty()).then_some((*partition, entries))
+        });
+        ReadReply {
+            entries: entries.collect(),
+        }
+    }
+
+    fn acquire(&mut self, now_us: u64, r: Acquire) -> AcquireReply {
+        let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
+            return AcquireReply::StreamGone;
+        };
+        let Some(lease) = log.lease_mut(&r.group) else {
+            return AcquireReply::GroupGone;
+        };
+        let unreleased = lease.acquire(r.owner, now_us);
+        AcquireReply::Acquired {
+            epoch: lease.epoch,
+            acked: lease.acked,
+            read: lease.read,
+            unreleased,
+        }
+    }
+
+    fn commit(&mut self, now_us: u64, r: Commit) -> Result<CommitReply, Failure> {
+        let retain = self.streams.get(&r.stream).map_or(0, |s| s.retain);
+        match self.partition_mut(&r.stream, r.partition) {
+            Some(log) => log.commit(now_us / 1_000, r, retain),
+            None => Ok(CommitReply::Fenced { found: None }),
+        }
+    }
+
+    fn release(&mut self, r: &Release) -> ReleaseReply {
+        let lease = self
+            .partition_mut(&r.stream, r.partition)
+            .and_then(|log| log.lease_mut(&r.group));
+        match lease {
+            None => ReleaseReply::Fenced { found: None },
+            Some(lease) => match lease.release(&r.fence) {
+                true => ReleaseReply::Released,
+                false => ReleaseReply::Fenced {
+                    found: Some(lease.view()),
+                },
+            },
+        }
+    }
+
+    fn verify(&self, r: &Verify) -> VerifyReply {
+        let leases = r.partitions.iter();
+        VerifyReply {
+            leases: leases
+                .map(|p| Some(self.lease(&r.stream, *p, &r.group)?.view()))
+                .collect(),
+        }
+    }
+
+    fn sync(&mut self, now_us: u64, r: segmenter_core::port::Sync) -> SyncReply {
+        let there = self
+            .streams
+            .get(&r.stream)
+            .is_some_and(|s| s.uid == r.uid && !s.deleting);
+        if r.kind == SyncKind::Join && !there {
+            return SyncReply::StreamGone;
+        }
+        let key = (r.stream.clone(), r.group.clone());
+        let members = self.groups.entry(key.clone()).or_default();
+        let before = members.generation();
+        let reply = members.sync(now_us / 1_000, r);
+        if members.generation() != before {
+            self.news.push(key);
+        }
+        reply
+    }
+}
+
+fn index(partition: Partition) -> usize {
+    usize::try_from(partition.0).expect("a u32 fits")
+}

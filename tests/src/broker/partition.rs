@@ -1,0 +1,223 @@
+//! One partition in memory: entries, leases, dead letters, and what may be trimmed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use segmenter_core::entry::{Fields, RawEntry, encode};
+use segmenter_core::lease::Lease;
+use segmenter_core::message::{Content, EntryId};
+use segmenter_core::names::GroupName;
+use segmenter_core::port::{Commit, CommitReply, EnsureGroupReply, Failure, Start};
+
+use super::KeptDead;
+
+const LAST_ID: EntryId = EntryId {
+    ms: u64::MAX,
+    seq: u64::MAX,
+};
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Log {
+    entries: VecDeque<RawEntry>,
+    last_id: EntryId,
+    /// Entries ever added.
+    added: u64,
+    leases: BTreeMap<GroupName, Lease>,
+    foreign: BTreeMap<GroupName, Foreign>,
+    dead: BTreeMap<GroupName, Vec<KeptDead>>,
+}
+
+/// A Redis group without a lease.
+#[derive(Debug, Clone)]
+struct Foreign {
+    delivered: EntryId,
+    oldest_pending: Option<EntryId>,
+}
+
+impl Log {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &RawEntry> {
+        self.entries.iter()
+    }
+
+    pub(super) fn lease(&self, group: &GroupName) -> Option<&Lease> {
+        self.leases.get(group)
+    }
+
+    pub(super) fn lease_mut(&mut self, group: &GroupName) -> Option<&mut Lease> {
+        self.leases.get_mut(group)
+    }
+
+    pub(super) fn dead(&self, group: &GroupName) -> &[KeptDead] {
+        self.dead.get(group).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn lag(&self, group: &GroupName) -> Option<u64> {
+        Some(self.added.saturating_sub(self.lease(group)?.read))
+    }
+
+    pub(super) fn add(&mut self, id: EntryId, fields: Fields) -> Option<EntryId> {
+        if id <= self.last_id {
+            return None;
+        }
+        self.entries.push_back(RawEntry { id, fields });
+        self.last_id = id;
+        self.added += 1;
+        Some(id)
+    }
+
+    pub(super) fn remove(&mut self, id: EntryId) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|e| e.id != id);
+        self.entries.len() < before
+    }
+
+    pub(super) fn add_foreign_group(&mut self, group: GroupName, after: EntryId, pending: usize) {
+        let delivered: Vec<EntryId> = self
+            .entries
+            .iter()
+            .map(|e| e.id)
+            .filter(|id| *id > after)
+            .take(pending)
+            .collect();
+        let foreign = Foreign {
+            delivered: delivered.last().copied().unwrap_or(after),
+            oldest_pending: delivered.first().copied(),
+        };
+        self.foreign.insert(group, foreign);
+    }
+
+    pub(super) fn ensure_group(&mut self, group: GroupName, start: Start) -> EnsureGroupReply {
+        if self.leases.contains_key(&group) {
+            return EnsureGroupReply::Ensured { existed: true };
+        }
+        if self.foreign.contains_key(&group) {
+            return EnsureGroupReply::ForeignGroup;
+        }
+        let lease = match start {
+            Start::Beginning => Lease::new(EntryId::ZERO, self.added - self.len()),
+            Start::End => Lease::new(self.last_id, self.added),
+        };
+        self.leases.insert(group, lease);
+        EnsureGroupReply::Ensured { existed: false }
+    }
+
+    pub(super) fn append(
+        &mut self,
+        now_ms: u64,
+        messages: &[Content],
+        capacity: u64,
+        retain: u64,
+    ) -> Vec<EntryId> {
+        let wanted = count(messages.len());
+        let mut room = capacity.saturating_sub(self.len());
+        if room < wanted {
+            // More than the capacity may lie there, from others: then dropping makes no room yet.
+            let over = self.len().saturating_sub(capacity);
+            let dropped = self.trim(Some(wanted - room + over), retain);
+            room += dropped.saturating_sub(over);
+        }
+        let accepted = usize::try_from(room.min(wanted)).expect("not above a length");
+        messages[..accepted]
+            .iter()
+            .map_while(|content| {
+                let id = self.next_id(now_ms)?;
+                self.add(id, encode(content))
+            })
+            .collect()
+    }
+
+    /// As `XADD *`: the time, or one above the last id if the clock went back.
+    fn next_id(&self, now_ms: u64) -> Option<EntryId> {
+        if now_ms > self.last_id.ms {
+            return Some(EntryId { ms: now_ms, seq: 0 });
+        }
+        self.last_id.next()
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        now_ms: u64,
+        r: Commit,
+        retain: u64,
+    ) -> Result<CommitReply, Failure> {
+        let (last_id, added) = (self.last_id, self.added);
+        let Some(lease) = self.leases.get_mut(&r.group) else {
+            return Ok(CommitReply::Fenced { found: None });
+        };
+        if lease.admits(&r.fence) && r.to < r.fence.from {
+            return Err(Failure::Fatal(format!(
+                "commit to {} goes behind {}",
+                r.to, r.fence.from
+            )));
+        }
+        let read = match r.caught_up && r.to == last_id {
+            true => added,
+            false => r.read,
+        };
+        if !lease.commit(&r.fence, r.to, read) {
+            return Ok(CommitReply::Fenced {
+                found: Some(lease.view()),
+            });
+        }
+        let kept = r.dead.into_iter().map(|letter| KeptDead {
+            letter,
+            at_ms: now_ms,
+        });
+        self.dead.entry(r.group).or_default().extend(kept);
+        if r.trim {
+            self.trim(None, retain);
+        }
+        Ok(CommitReply::Committed { read })
+    }
+
+    /// Drops entries that no group needs; how many. `need` `None`: a routine trim, which keeps `retain`
+    /// of them; else a full partition, which drops as many as it needs if some are retained.
+    fn trim(&mut self, need: Option<u64>, retain: u64) -> u64 {
+        let Some((mut keep_from, behind)) = self.needed() else {
+            return 0;
+        };
+        if retain > 0 {
+            let drop = match need {
+                Some(need) => need,
+                None => self.len().saturating_sub(behind.saturating_add(retain)),
+            };
+            let first_kept = usize::try_from(drop)
+                .ok()
+                .and_then(|at| self.entries.get(at));
+            if let Some(entry) = first_kept {
+                keep_from = keep_from.min(entry.id);
+            }
+        }
+        let before = self.len();
+        while self.entries.front().is_some_and(|e| e.id < keep_from) {
+            self.entries.pop_front();
+        }
+        before - self.len()
+    }
+
+    /// The first id that some group still needs, and how many entries the slowest has before it. `None`:
+    /// there is no group, so everything waits.
+    fn needed(&self) -> Option<(EntryId, u64)> {
+        let ours = self.leases.values().map(|lease| {
+            let from = lease.acked.next().unwrap_or(LAST_ID);
+            (from, self.added.saturating_sub(lease.read))
+        });
+        let foreign = self.foreign.values().map(|group| {
+            let from = group.delivered.next().unwrap_or(LAST_ID);
+            let from = group.oldest_pending.map_or(from, |p| p.min(from));
+            (
+                from,
+                count(self.entries.iter().filter(|e| e.id >= from).count()),
+            )
+        });
+        ours.chain(foreign)
+            .reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))
+    }
+
+    fn len(&self) -> u64 {
+        count(self.entries.len())
+    }
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).expect("a length fits")
+}

@@ -1,0 +1,162 @@
+//! Commits: what they move, what they keep, and what the mirror shows.
+
+use segmenter_core::message::EntryId;
+use segmenter_core::port::{Commit, CommitReply, DeadLetter, Failure};
+
+use crate::conformance::scene::P0;
+use crate::conformance::{Scene, Subject};
+
+fn letter(id: EntryId, reason: &str, fields: Vec<(Vec<u8>, Vec<u8>)>) -> DeadLetter {
+    DeadLetter {
+        id,
+        reason: reason.to_owned(),
+        attempts: 3,
+        version: "v1".to_owned(),
+        fields,
+    }
+}
+
+pub fn the_lag_falls_to_nothing_when_all_is_acked(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(4);
+    let (stream, name) = (scene.stream.clone(), scene.group.clone());
+    let mut held = scene.acquire("a");
+    scene.commit(&mut held, ids[0], 1, false);
+    assert_eq!(scene.subject.lag(&stream, P0, &name), Some(3));
+    scene.commit(&mut held, ids[3], 3, true);
+    assert_eq!(scene.subject.lag(&stream, P0, &name), Some(0));
+}
+
+pub fn a_commit_of_the_last_entry_corrects_a_count_that_is_off(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(4);
+    let (stream, name) = (scene.stream.clone(), scene.group.clone());
+    // Someone deletes an entry before it was read: the owner counts one less than was ever added.
+    scene.subject.remove(&stream, P0, ids[1]);
+    let held = scene.acquire("a");
+    let commit = Commit {
+        caught_up: true,
+        ..scene.commit_of(&held, ids[3], 3)
+    };
+    assert_eq!(scene.send(commit), Ok(CommitReply::Committed { read: 4 }));
+    assert_eq!(scene.subject.lag(&stream, P0, &name), Some(0));
+    let next = scene.acquire("b");
+    assert_eq!(next.read, 4);
+}
+
+pub fn a_count_is_not_corrected_if_entries_follow(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(4);
+    let held = scene.acquire("a");
+    let commit = Commit {
+        caught_up: true,
+        ..scene.commit_of(&held, ids[1], 2)
+    };
+    assert_eq!(scene.send(commit), Ok(CommitReply::Committed { read: 2 }));
+}
+
+pub fn a_dead_letter_keeps_the_message_whole(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let (stream, name) = (scene.stream.clone(), scene.group.clone());
+    // Names that are ours among dead letters too, one name twice, and bytes that are no text.
+    let odd = vec![
+        (b"id".to_vec(), b"mine".to_vec()),
+        (b"reason".to_vec(), Vec::new()),
+        (b"f:id".to_vec(), b"x".to_vec()),
+        (b"id".to_vec(), b"again".to_vec()),
+        (Vec::new(), b"\0\xff\r\n".to_vec()),
+    ];
+    let first = EntryId {
+        ms: 7,
+        seq: u64::MAX,
+    };
+    scene.subject.add(&stream, P0, first, odd.clone());
+    let ids = scene.append(1);
+    let ours = scene.subject.log(&stream, P0)[1].fields.clone();
+    let held = scene.acquire("a");
+    let before = scene.subject.now_us() / 1_000;
+    let letters = vec![
+        letter(first, "no field 'k'", odd),
+        letter(ids[0], "bäd\n", ours),
+    ];
+    let commit = Commit {
+        dead: letters.clone(),
+        trim: true,
+        ..scene.commit_of(&held, ids[0], 2)
+    };
+    assert_eq!(scene.send(commit), Ok(CommitReply::Committed { read: 2 }));
+    let kept = scene.subject.dead(&stream, P0, &name);
+    let after = scene.subject.now_us() / 1_000;
+    let found: Vec<DeadLetter> = kept.iter().map(|(letter, _)| letter.clone()).collect();
+    assert_eq!(found, letters);
+    for (_, at_ms) in kept {
+        assert!(
+            (before..=after).contains(&at_ms),
+            "{before} {at_ms} {after}"
+        );
+    }
+    assert!(
+        scene.log_ids().is_empty(),
+        "trimmed, but kept among the dead"
+    );
+}
+
+pub fn a_dead_letter_with_thousands_of_fields_is_kept_whole(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let (stream, name) = (scene.stream.clone(), scene.group.clone());
+    let fields: Vec<_> = (0..9_000)
+        .map(|n| {
+            (
+                format!("field-{n}").into_bytes(),
+                n.to_string().into_bytes(),
+            )
+        })
+        .collect();
+    let id = EntryId { ms: 7, seq: 1 };
+    scene.subject.add(&stream, P0, id, fields.clone());
+    let read = scene.read(EntryId::ZERO, 1);
+    assert_eq!(read[0].fields, fields);
+    let held = scene.acquire("a");
+    let commit = Commit {
+        dead: vec![letter(id, "not ours", fields.clone())],
+        ..scene.commit_of(&held, id, 1)
+    };
+    assert_eq!(scene.send(commit), Ok(CommitReply::Committed { read: 1 }));
+    assert_eq!(scene.subject.dead(&stream, P0, &name)[0].0.fields, fields);
+}
+
+pub fn a_fenced_commit_keeps_no_dead_letter(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let (stream, name) = (scene.stream.clone(), scene.group.clone());
+    let ids = scene.append(1);
+    let zombie = scene.acquire("a");
+    scene.acquire("b");
+    let fields = scene.subject.log(&stream, P0)[0].fields.clone();
+    let commit = Commit {
+        dead: vec![letter(ids[0], "no", fields)],
+        ..scene.commit_of(&zombie, ids[0], 1)
+    };
+    assert!(matches!(scene.send(commit), Ok(CommitReply::Fenced { .. })));
+    assert!(scene.subject.dead(&stream, P0, &name).is_empty());
+}
+
+pub fn a_commit_never_goes_back(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(2);
+    let mut held = scene.acquire("a");
+    scene.commit(&mut held, ids[1], 2, false);
+    let view = scene.lease();
+    let commit = scene.commit_of(&held, ids[0], 1);
+    assert!(matches!(scene.send(commit), Err(Failure::Fatal(_))));
+    assert_eq!(scene.lease(), view);
+}
+
+pub fn a_commit_may_ack_an_id_that_is_no_entry(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(2);
+    let stream = scene.stream.clone();
+    let mut held = scene.acquire("a");
+    scene.subject.remove(&stream, P0, ids[0]);
+    scene.commit(&mut held, ids[0], 1, true);
+    assert_eq!(scene.log_ids(), ids[1..]);
+}

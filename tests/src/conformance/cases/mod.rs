@@ -1,0 +1,9 @@
+//! The cases. Each is a sentence that must be true of every broker.
+
+pub mod append;
+pub mod commit;
+pub mod groups;
+pub mod leases;
+pub mod members;
+pub mod register;
+pub mod trim;

@@ -1,0 +1,205 @@
+//! The Redis adapter on a private server as a subject. The hands of others are plain commands on a
+//! connection of their own.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{Connection, FromRedisValue, Value};
+use segmenter_core::entry::{Fields, RawEntry};
+use segmenter_core::message::EntryId;
+use segmenter_core::names::{GroupName, Partition, StreamId};
+use segmenter_core::port::{DeadLetter, Failure, Reply, Request};
+use segmenter_redis::{Address, Broker, Key, admin};
+use tokio::runtime::Runtime;
+
+use super::Subject;
+use crate::server::{Options, Server};
+
+pub struct RealSubject {
+    pub broker: Broker,
+    pub runtime: Runtime,
+    pub hands: Connection,
+    pub server: Server,
+}
+
+impl Default for RealSubject {
+    fn default() -> RealSubject {
+        RealSubject::start(Options::default())
+    }
+}
+
+impl RealSubject {
+    pub fn start(options: Options) -> RealSubject {
+        let server = Server::start(options);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let address = Address::new(&server.url(), None).expect("a URL");
+        let broker = runtime
+            .block_on(Broker::connect(&address))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let hands = redis::Client::open(server.url())
+            .and_then(|c| c.get_connection())
+            .expect("a plain connection");
+        RealSubject {
+            broker,
+            runtime,
+            hands,
+            server,
+        }
+    }
+
+    /// A plain command, by whoever. Panics if it is refused.
+    pub fn command<T: FromRedisValue>(&mut self, parts: &[&str]) -> T {
+        let mut command = redis::cmd(parts[0]);
+        for part in &parts[1..] {
+            command.arg(part);
+        }
+        command
+            .query(&mut self.hands)
+            .unwrap_or_else(|e| panic!("{parts:?}: {e}"))
+    }
+
+    /// What XINFO GROUPS says of one group.
+    pub fn mirror(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Option<HashMap<String, Value>> {
+        let key = Key::Log(stream, partition).to_string();
+        let groups: Vec<HashMap<String, Value>> = self.command(&["XINFO", "GROUPS", &key]);
+        groups.into_iter().find(|g| {
+            let name = g.get("name").cloned().expect("a group has a name");
+            redis::from_redis_value::<String>(name).expect("a name") == group.as_str()
+        })
+    }
+
+    /// Everything that the server holds, in a form that compares.
+    pub fn everything(&mut self) -> Vec<(String, Vec<u8>)> {
+        let mut keys: Vec<String> = self.command(&["KEYS", "*"]);
+        keys.sort();
+        keys.into_iter()
+            .map(|key| {
+                let dump = self.command(&["DUMP", &key]);
+                (key, dump)
+            })
+            .collect()
+    }
+}
+
+impl Subject for RealSubject {
+    fn execute(&mut self, request: Request) -> Result<Reply, Failure> {
+        self.runtime.block_on(self.broker.execute(request))
+    }
+    fn now_us(&mut self) -> u64 {
+        let (seconds, micros): (u64, u64) = self.command(&["TIME"]);
+        seconds * 1_000_000 + micros
+    }
+    fn let_time_pass(&mut self, span: Duration) {
+        let until = self.now_us() + u64::try_from(span.as_micros()).expect("a short span");
+        while self.now_us() < until {
+            std::thread::yield_now();
+        }
+    }
+    fn log(&mut self, stream: &StreamId, partition: Partition) -> Vec<RawEntry> {
+        let key = Key::Log(stream, partition).to_string();
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", &key, "-", "+"]);
+        entries
+            .into_iter()
+            .map(|(id, flat)| RawEntry {
+                id: id.parse().expect("an id"),
+                fields: flat
+                    .chunks(2)
+                    .map(|f| (f[0].clone(), f[1].clone()))
+                    .collect(),
+            })
+            .collect()
+    }
+    fn dead(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<(DeadLetter, u64)> {
+        let listed = self.runtime.block_on(async {
+            let Some(info) = admin::find_stream(&self.broker, stream).await? else {
+                return Ok(Vec::new());
+            };
+            admin::dead_list(&self.broker, stream, info.shape, group, usize::MAX).await
+        });
+        let listed = listed.unwrap_or_else(|e| panic!("{e}"));
+        listed
+            .into_iter()
+            .filter(|d| d.partition == partition)
+            .map(|d| {
+                let letter = DeadLetter {
+                    id: d.id,
+                    reason: d.reason,
+                    attempts: d.attempts,
+                    version: d.version,
+                    fields: d.fields,
+                };
+                (letter, d.at_ms)
+            })
+            .collect()
+    }
+    fn lag(&mut self, stream: &StreamId, partition: Partition, group: &GroupName) -> Option<u64> {
+        let lag = self.mirror(stream, partition, group)?.remove("lag")?;
+        redis::from_redis_value(lag).ok()
+    }
+    fn add(&mut self, stream: &StreamId, partition: Partition, id: EntryId, fields: Fields) {
+        let key = Key::Log(stream, partition).to_string();
+        let mut command = redis::cmd("XADD");
+        command.arg(key).arg(id.to_string());
+        for (name, value) in &fields {
+            command.arg(name).arg(value);
+        }
+        let added: String = command.query(&mut self.hands).expect("XADD");
+        assert_eq!(added, id.to_string());
+    }
+    fn remove(&mut self, stream: &StreamId, partition: Partition, id: EntryId) {
+        let key = Key::Log(stream, partition).to_string();
+        let removed: u64 = self.command(&["XDEL", &key, &id.to_string()]);
+        assert_eq!(removed, 1, "no entry {id}");
+    }
+    fn add_foreign_group(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+        after: EntryId,
+        pending: usize,
+    ) {
+        let key = Key::Log(stream, partition).to_string();
+        let (group, after) = (group.as_str(), after.to_string());
+        let _: Value = self.command(&["XGROUP", "CREATE", &key, group, &after]);
+        if pending > 0 {
+            let count = pending.to_string();
+            let _: Value = self.command(&[
+                "XREADGROUP",
+                "GROUP",
+                group,
+                "someone",
+                "COUNT",
+                &count,
+                "STREAMS",
+                &key,
+                ">",
+            ]);
+        }
+    }
+    fn mark_deleting(&mut self, stream: &StreamId) {
+        let key = Key::Stream(stream).to_string();
+        let _: Value = self.command(&["HSET", &key, "deleting", "1"]);
+    }
+    fn delete_stream(&mut self, stream: &StreamId) {
+        let deleted = self
+            .runtime
+            .block_on(admin::delete_stream(&self.broker, stream, true))
+            .expect("a delete");
+        assert_eq!(deleted, admin::Deleted::Deleted);
+    }
+}

@@ -1,0 +1,316 @@
+//! A stream on a subject, with the requests that cases make all the time in short words.
+
+use std::time::Duration;
+
+use segmenter_core::entry::RawEntry;
+use segmenter_core::lease::LeaseView;
+use segmenter_core::lease::{Epoch, Fence, Owner};
+use segmenter_core::message::{Content, EntryId};
+use segmenter_core::names::{
+    GroupName, Incarnation, MemberId, Namespace, Partition, Shape, StreamId, StreamName, Uid,
+    Version,
+};
+use segmenter_core::port::{
+    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
+    Failure, Read, Register, RegisterReply, Release, ReleaseReply, Reply, Request, Start, Sync,
+    SyncKind, SyncReply, Verify,
+};
+
+use super::Subject;
+
+pub const P0: Partition = Partition(0);
+
+/// The stream `orders` on a subject.
+pub struct Scene<'a> {
+    pub subject: &'a mut dyn Subject,
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub group: GroupName,
+}
+
+/// A lease that someone took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub incarnation: Incarnation,
+    pub epoch: Epoch,
+    pub acked: EntryId,
+    pub read: u64,
+    pub unreleased: bool,
+}
+
+impl Held {
+    pub fn fence(&self) -> Fence {
+        Fence {
+            incarnation: self.incarnation.clone(),
+            epoch: self.epoch,
+            from: self.acked,
+        }
+    }
+}
+
+macro_rules! answer {
+    ($subject:expr, $kind:ident, $request:expr) => {
+        match $subject.execute(Request::$kind($request)) {
+            Ok(Reply::$kind(reply)) => Ok(reply),
+            Ok(other) => panic!("asked {}, answered {other:?}", stringify!($kind)),
+            Err(failure) => Err(failure),
+        }
+    };
+}
+
+pub fn group(name: &str) -> GroupName {
+    GroupName::new(name).expect("a name")
+}
+pub fn incarnation(name: &str) -> Incarnation {
+    Incarnation::new(name).expect("a name")
+}
+pub fn stream_id(name: &str) -> StreamId {
+    StreamId {
+        namespace: Namespace::new("shop").expect("a name"),
+        stream: StreamName::new(name).expect("a name"),
+    }
+}
+pub fn shape(partitions: u32, capacity: u64) -> Shape {
+    Shape::new(partitions, capacity).expect("a shape")
+}
+/// A message whose payload is its number.
+pub fn message(n: usize) -> Content {
+    let payload = n.to_string().into_bytes();
+    Content::new(format!("key-{n}"), payload, Vec::new(), 100).expect("a message")
+}
+
+impl<'a> Scene<'a> {
+    /// A stream without entries and without groups.
+    pub fn new(subject: &'a mut dyn Subject, partitions: u32, capacity: u64) -> Scene<'a> {
+        Scene::retaining(subject, partitions, capacity, 0)
+    }
+
+    pub fn retaining(
+        subject: &'a mut dyn Subject,
+        partitions: u32,
+        capacity: u64,
+        retain: u64,
+    ) -> Scene<'a> {
+        let mut scene = Scene {
+            subject,
+            stream: stream_id("orders"),
+            uid: Uid::new("uid-1").expect("a name"),
+            group: group("billing"),
+        };
+        let reply = scene.register("uid-1", shape(partitions, capacity), Some(retain));
+        assert!(
+            matches!(reply, RegisterReply::Registered { existed: false, .. }),
+            "{reply:?}"
+        );
+        scene
+    }
+
+    /// The same with the group `billing` from the beginning in partition 0.
+    pub fn with_group(subject: &'a mut dyn Subject, capacity: u64) -> Scene<'a> {
+        let mut scene = Scene::new(subject, 1, capacity);
+        scene.ensure("billing");
+        scene
+    }
+
+    pub fn register(&mut self, uid: &str, shape: Shape, retain: Option<u64>) -> RegisterReply {
+        let request = Register {
+            stream: self.stream.clone(),
+            shape,
+            retain,
+            uid: Uid::new(uid).expect("a name"),
+        };
+        answer!(self.subject, Register, request).expect("an answer")
+    }
+
+    /// Deletes the stream and creates it anew with another uid; the scene keeps the old uid.
+    pub fn recreate(&mut self, uid: &str, shape: Shape) -> Uid {
+        self.subject.delete_stream(&self.stream);
+        match self.register(uid, shape, None) {
+            RegisterReply::Registered { uid, .. } => uid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn ensure_from(&mut self, name: &str, start: Start) -> EnsureGroupReply {
+        let request = EnsureGroup {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            partition: P0,
+            group: group(name),
+            start,
+        };
+        answer!(self.subject, EnsureGroup, request).expect("an answer")
+    }
+
+    pub fn ensure(&mut self, name: &str) {
+        let reply = self.ensure_from(name, Start::Beginning);
+        assert_eq!(reply, EnsureGroupReply::Ensured { existed: false });
+    }
+
+    pub fn append_all(&mut self, messages: Vec<Content>) -> Result<AppendReply, Failure> {
+        let request = Append {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            partition: P0,
+            messages,
+        };
+        answer!(self.subject, Append, request)
+    }
+
+    /// Appends `count` messages to partition 0; the ids of those that were accepted.
+    pub fn append(&mut self, count: usize) -> Vec<EntryId> {
+        match self.append_all((0..count).map(message).collect()) {
+            Ok(AppendReply::Appended { ids }) => ids,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn read(&mut self, after: EntryId, count: usize) -> Vec<RawEntry> {
+        let request = Read {
+            stream: self.stream.clone(),
+            after: vec![(P0, after)],
+            count,
+            block: Duration::ZERO,
+        };
+        let reply = answer!(self.subject, Read, request).expect("an answer");
+        let mut entries = reply.entries;
+        assert!(entries.len() <= 1, "one partition was asked for");
+        entries
+            .pop()
+            .map(|(_, entries)| entries)
+            .unwrap_or_default()
+    }
+
+    pub fn log_ids(&mut self) -> Vec<EntryId> {
+        self.subject
+            .log(&self.stream, P0)
+            .iter()
+            .map(|e| e.id)
+            .collect()
+    }
+
+    pub fn try_acquire(&mut self, who: &str, of: &str) -> AcquireReply {
+        let request = Acquire {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            partition: P0,
+            group: group(of),
+            owner: Owner {
+                incarnation: incarnation(who),
+                member: MemberId::new("host-1").expect("a name"),
+                version: Version::new("v1").expect("a name"),
+            },
+        };
+        answer!(self.subject, Acquire, request).expect("an answer")
+    }
+
+    pub fn acquire_for(&mut self, who: &str, of: &str) -> Held {
+        match self.try_acquire(who, of) {
+            AcquireReply::Acquired {
+                epoch,
+                acked,
+                read,
+                unreleased,
+            } => Held {
+                incarnation: incarnation(who),
+                epoch,
+                acked,
+                read,
+                unreleased,
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn acquire(&mut self, who: &str) -> Held {
+        let of = self.group.to_string();
+        self.acquire_for(who, &of)
+    }
+
+    /// A commit of `to`, with `read` counted on; the caller may change it before it is sent.
+    pub fn commit_of(&self, held: &Held, to: EntryId, settled: u64) -> Commit {
+        Commit {
+            stream: self.stream.clone(),
+            partition: P0,
+            group: self.group.clone(),
+            fence: held.fence(),
+            to,
+            read: held.read + settled,
+            caught_up: false,
+            trim: false,
+            dead: Vec::new(),
+        }
+    }
+
+    pub fn send(&mut self, commit: Commit) -> Result<CommitReply, Failure> {
+        answer!(self.subject, Commit, commit)
+    }
+
+    /// Commits and follows the lease.
+    pub fn commit(&mut self, held: &mut Held, to: EntryId, settled: u64, trim: bool) {
+        let commit = Commit {
+            trim,
+            ..self.commit_of(held, to, settled)
+        };
+        match self.send(commit) {
+            Ok(CommitReply::Committed { read }) => {
+                held.acked = to;
+                held.read = read;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn release(&mut self, fence: Fence) -> ReleaseReply {
+        let request = Release {
+            stream: self.stream.clone(),
+            partition: P0,
+            group: self.group.clone(),
+            fence,
+        };
+        answer!(self.subject, Release, request).expect("an answer")
+    }
+
+    pub fn lease(&mut self) -> Option<LeaseView> {
+        let request = Verify {
+            stream: self.stream.clone(),
+            group: self.group.clone(),
+            partitions: vec![P0],
+        };
+        let reply = answer!(self.subject, Verify, request).expect("an answer");
+        let [lease] = <[_; 1]>::try_from(reply.leases).expect("one was asked for");
+        lease
+    }
+
+    pub fn verify(&mut self, partitions: Vec<Partition>) -> Vec<Option<LeaseView>> {
+        let request = Verify {
+            stream: self.stream.clone(),
+            group: self.group.clone(),
+            partitions,
+        };
+        answer!(self.subject, Verify, request)
+            .expect("an answer")
+            .leases
+    }
+
+    pub fn sync(
+        &mut self,
+        kind: SyncKind,
+        member: &str,
+        who: &str,
+        counter: u64,
+        session_timeout: Duration,
+    ) -> SyncReply {
+        let request = Sync {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            group: self.group.clone(),
+            kind,
+            member: MemberId::new(member).expect("a name"),
+            incarnation: incarnation(who),
+            counter,
+            session_timeout,
+        };
+        answer!(self.subject, Sync, request).expect("an answer")
+    }
+}

@@ -1,0 +1,104 @@
+//! The conformance suite: every case against the broker in memory and against the Redis adapter on a
+//! private server (`SEGMENTER_TEST_SERVER`).
+
+use segmenter_tests::conformance::{MemorySubject, RealSubject, cases};
+
+macro_rules! cases {
+    ($($area:ident: $($case:ident),+ $(,)?;)+) => {
+        mod memory {
+            $(mod $area {
+                use super::super::*;
+                $(#[test]
+                fn $case() {
+                    cases::$area::$case(&mut MemorySubject::default());
+                })+
+            })+
+        }
+        mod real {
+            $(mod $area {
+                use super::super::*;
+                $(#[test]
+                fn $case() {
+                    cases::$area::$case(&mut RealSubject::default());
+                })+
+            })+
+        }
+        /// A case that nobody runs is no case.
+        #[test]
+        fn every_case_is_run() {
+            $({
+                let source = include_str!(concat!("../src/conformance/cases/", stringify!($area), ".rs"));
+                let named = [$(stringify!($case)),+];
+                for case in source.lines().filter_map(|l| l.strip_prefix("pub fn ")) {
+                    let case = case.split('(').next().unwrap_or(case);
+                    assert!(named.contains(&case), "{case} is not in the list");
+                }
+            })+
+        }
+    };
+}
+
+cases! {
+    register:
+        registering_again_with_the_same_shape_finds_the_first,
+        another_shape_is_refused_and_told,
+        a_stream_that_is_being_deleted_is_not_registered,
+        a_deleted_stream_begins_anew_under_another_uid;
+    append:
+        what_was_appended_is_read_whole_and_in_order,
+        an_append_to_a_nearly_full_partition_accepts_a_prefix,
+        without_a_group_a_full_partition_refuses_and_keeps_everything,
+        an_append_with_another_uid_or_to_no_partition_writes_nothing,
+        a_read_begins_above_its_position_and_ends_at_its_count,
+        an_entry_from_elsewhere_is_read_as_it_lies;
+    trim:
+        a_commit_trims_behind_the_slowest_group_only,
+        a_commit_that_does_not_ask_for_it_trims_nothing,
+        a_full_partition_makes_room_from_what_all_groups_acked,
+        a_group_that_is_not_ours_keeps_its_pending_entries,
+        a_group_that_is_not_ours_keeps_what_it_was_not_given,
+        retained_entries_stay_while_there_is_room,
+        a_full_partition_drops_retained_entries_but_no_more_than_it_needs,
+        ids_beyond_53_bits_are_compared_and_carried_exactly,
+        the_slowest_of_groups_with_large_ids_is_found;
+    groups:
+        a_group_from_the_beginning_has_all_entries_before_it,
+        a_group_from_the_end_has_nothing_before_it,
+        a_group_from_the_beginning_of_a_trimmed_log_has_a_right_lag,
+        a_group_that_exists_is_left_as_it_is,
+        a_group_of_that_name_without_a_lease_is_someone_elses,
+        a_group_of_a_stream_that_is_another_by_now_is_not_made;
+    leases:
+        an_acquire_takes_the_lease_whoever_holds_it,
+        a_released_lease_keeps_what_is_acked,
+        a_commit_is_fenced_by_each_part_of_its_fence,
+        a_release_is_fenced_by_each_part_of_its_fence,
+        a_commit_sent_twice_is_fenced_the_second_time,
+        a_zombie_cannot_commit_after_a_release_or_another_acquire,
+        leases_are_verified_in_the_order_asked,
+        without_group_or_stream_there_is_nothing_to_acquire,
+        after_a_delete_an_owner_is_fenced_and_the_stream_is_gone;
+    commit:
+        the_lag_falls_to_nothing_when_all_is_acked,
+        a_commit_of_the_last_entry_corrects_a_count_that_is_off,
+        a_count_is_not_corrected_if_entries_follow,
+        a_dead_letter_keeps_the_message_whole,
+        a_dead_letter_with_thousands_of_fields_is_kept_whole,
+        a_fenced_commit_keeps_no_dead_letter,
+        a_commit_never_goes_back,
+        a_commit_may_ack_an_id_that_is_no_entry;
+    members:
+        the_first_member_is_active_and_the_next_stands_by,
+        a_heartbeat_changes_no_generation,
+        a_heartbeat_of_nobody_is_unknown,
+        a_join_with_a_live_id_supersedes_and_keeps_its_place,
+        a_join_sent_again_by_the_same_incarnation_changes_nothing,
+        an_overtaken_sync_is_ignored,
+        who_leaves_makes_the_oldest_of_the_others_active,
+        the_active_member_stays_active_while_it_lives,
+        a_silent_member_expires_after_its_session_timeout_and_not_before,
+        who_heartbeats_does_not_expire,
+        nobody_expires_for_a_time_in_which_nobody_was_heard,
+        a_member_of_an_earlier_stream_is_told_that_it_is_gone,
+        nobody_joins_a_stream_that_is_being_deleted;
+}
