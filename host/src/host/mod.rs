@@ -103,6 +103,10 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
         broker = prepare::connect(&options.address, options.wait, &say) => broker?,
         signal = signals.next() => anyhow::bail!("{signal} before Redis was reached"),
     };
+    broker
+        .check_permissions(&options.config.namespace)
+        .await
+        .with_context(|| format!("Redis at {}", options.address))?;
     prepare::refuse_eviction(&broker)?;
     prepare::streams(&broker, &options.config, &say).await?;
     let mut handlers = Vec::new();

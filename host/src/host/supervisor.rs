@@ -8,16 +8,16 @@ use segmenter_core::consumer::{Config as ConsumerConfig, Consumer, Event as Cons
 use segmenter_core::lease::Owner;
 use segmenter_core::member::{self, Command, Event, Exit, Member, Standing};
 use segmenter_core::names::{Incarnation, MemberId, Partition, Shape, Uid};
-use segmenter_core::port::{Failure, Reply, Request, Sync, SyncKind, SyncReply, Verify};
+use segmenter_core::port::{Failure, Reply, Request, Sync, SyncReply, Verify};
 use segmenter_core::time::{Duration, Time};
-use segmenter_redis::{Broker, Delivery, News, Reader, admin};
+use segmenter_redis::{Broker, Delivery, News, Reader};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
 use super::handler::Handler;
 use super::random;
 use super::telemetry;
-use super::worker::{Mailbox, Shared, Worker};
+use super::worker::{Mailbox, Shared, Worker, odd};
 use super::{Plan, Say};
 
 /// What a supervisor is made of.
@@ -232,7 +232,12 @@ impl<H: Handler> Supervisor<H> {
     fn sync(&self, sync: Sync, input: &mpsc::UnboundedSender<Input>) {
         let (broker, input) = (self.broker.clone(), input.clone());
         tokio::spawn(async move {
-            let _ = input.send(Input::Synced(synced(&broker, sync).await));
+            let result = match broker.execute(Request::Sync(sync)).await {
+                Ok(Reply::Sync(reply)) => Ok(reply),
+                Ok(other) => Err(odd(&other)),
+                Err(failure) => Err(failure),
+            };
+            let _ = input.send(Input::Synced(result));
         });
     }
 
@@ -263,23 +268,6 @@ impl<H: Handler> Supervisor<H> {
             },
             Standing::Outside => telemetry::Event::Outside { handler },
         });
-    }
-}
-
-/// A join must not bring a deleted stream's group back: the group lies in another slot than the
-/// stream, so no script can see both, and the member looks first.
-async fn synced(broker: &Broker, sync: Sync) -> Result<SyncReply, Failure> {
-    if sync.kind == SyncKind::Join {
-        match admin::find_stream(broker, &sync.stream).await? {
-            Some(info) if info.uid == sync.uid && !info.deleting => {}
-            _ => return Ok(SyncReply::StreamGone),
-        }
-    }
-    match broker.execute(Request::Sync(sync)).await? {
-        Reply::Sync(reply) => Ok(reply),
-        other => Err(Failure::Fatal(format!(
-            "the broker answered something else: {other:?}"
-        ))),
     }
 }
 

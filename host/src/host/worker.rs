@@ -340,6 +340,11 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
 fn no_answer(reply: Result<Reply, Failure>) -> Failure {
     match reply {
         Err(failure) => failure,
-        Ok(other) => Failure::Fatal(format!("the broker answered something else: {other:?}")),
+        Ok(other) => odd(&other),
     }
+}
+
+/// The reply of another request: a defect of the adapter, which waiting will not mend.
+pub(super) fn odd(reply: &Reply) -> Failure {
+    Failure::Fatal(format!("the broker answered something else: {reply:?}"))
 }

@@ -112,6 +112,24 @@ fn a_user_without_the_needed_permissions_is_told_which() {
 }
 
 #[test]
+fn a_command_that_the_user_may_not_call_is_named_before_anything_starts() {
+    let world = World::with_stream(1, 10);
+    let mut redis = world.redis();
+    let noop = guest("noop");
+    for (rule, says) in [("-xgroup", "XGROUP"), ("-client|unblock", "CLIENT UNBLOCK")] {
+        let _: () = redis::cmd("ACL")
+            .arg(&[
+                "SETUSER", "weak", "reset", "on", ">pw", "~*", "&*", "+@all", rule,
+            ])
+            .query(&mut redis)
+            .expect("ACL SETUSER");
+        let url = format!("redis://weak:pw@127.0.0.1:{}", world.server.port());
+        let ended = process::segmenter(&url, &run_args(noop.to_str().unwrap()));
+        refused(&ended, 1, &["permission", says, "ACL SETUSER"]);
+    }
+}
+
+#[test]
 fn an_evicting_redis_is_refused() {
     let world = World::with_stream(1, 10);
     let mut redis = world.redis();

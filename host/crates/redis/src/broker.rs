@@ -2,15 +2,17 @@
 //! when a command surely was not sent; never sends one twice unless Redis surely did nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use segmenter_core::names::Namespace;
 use segmenter_core::port::Failure;
 use tokio::sync::Mutex;
 
 use crate::address::Address;
 use crate::error::{ConnectError, failure};
+use crate::key::Key;
 use crate::script::Script;
 
 /// For a TCP connection to stand.
@@ -44,6 +46,8 @@ struct Inner {
 struct Current {
     number: u64,
     connection: Option<MultiplexedConnection>,
+    /// When the last attempt failed, and how.
+    failed: Option<(Instant, Failure)>,
 }
 
 impl Broker {
@@ -57,6 +61,7 @@ impl Broker {
             current: Mutex::new(Current {
                 number: 0,
                 connection: Some(connection),
+                failed: None,
             }),
         })))
     }
@@ -69,17 +74,51 @@ impl Broker {
         &self.0.address
     }
 
+    /// Whether the user may call every command that a host needs, and the server has it.
+    pub async fn check_permissions(&self, namespace: &Namespace) -> Result<(), ConnectError> {
+        let answer = self.script(Script::Permissions, |cmd| {
+            cmd.arg(1).arg(Key::Probe(namespace));
+        });
+        let missing = answer.await.and_then(crate::convert::text);
+        let ServerInfo {
+            software, version, ..
+        } = &self.0.info;
+        match missing {
+            Ok(missing) if missing.is_empty() => Ok(()),
+            Ok(missing) => Err(ConnectError::Permission(format!(
+                "{missing}, asked of {software} {version}"
+            ))),
+            Err(Failure::Fatal(why)) => Err(ConnectError::Permission(format!(
+                "{why}, said by {software} {version}"
+            ))),
+            Err(failure) => Err(ConnectError::NotServing(failure.to_string())),
+        }
+    }
+
+    /// One attempt serves all who wait for it: with a server that does not answer, each waiting for a
+    /// timeout of its own would queue up for minutes.
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
+        let asked = Instant::now();
         let mut current = self.0.current.lock().await;
         if let Some(connection) = &current.connection {
             return Ok((current.number, connection.clone()));
         }
-        let connection = open(&self.0.address)
-            .await
-            .map_err(|e| failure(&e, false))?;
-        current.number += 1;
-        current.connection = Some(connection.clone());
-        Ok((current.number, connection))
+        match &current.failed {
+            Some((at, failure)) if *at >= asked => return Err(failure.clone()),
+            _ => {}
+        }
+        match open(&self.0.address).await {
+            Ok(connection) => {
+                current.number += 1;
+                current.connection = Some(connection.clone());
+                Ok((current.number, connection))
+            }
+            Err(error) => {
+                let failure = failure(&error, false);
+                current.failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
     }
 
     async fn drop_connection(&self, number: u64) {

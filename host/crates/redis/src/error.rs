@@ -66,9 +66,7 @@ pub(crate) fn failure(error: &RedisError, sent: bool) -> Failure {
             | ServerErrorKind::Moved
             | ServerErrorKind::Ask
             | ServerErrorKind::NoScript => Failure::NotDone(text),
-            ServerErrorKind::NoPerm => Failure::Fatal(format!(
-                "the user lacks a permission: {text}; grant it with ACL SETUSER"
-            )),
+            ServerErrorKind::NoPerm => Failure::Fatal(permission(&text)),
             _ => other(error, text),
         },
         ErrorKind::Extension => other(error, text),
@@ -89,12 +87,14 @@ fn other(error: &RedisError, text: String) -> Failure {
             | "CLUSTERDOWN" | "MASTERDOWN" | "UNBLOCKED",
         ) => Failure::NotDone(text),
         Some("NOAUTH" | "WRONGPASS") => Failure::Fatal(text),
-        Some("NOPERM") => Failure::Fatal(format!(
-            "the user lacks a permission: {text}; grant it with ACL SETUSER"
-        )),
+        Some("NOPERM") => Failure::Fatal(permission(&text)),
         _ if text.contains("OOM command not allowed") => Failure::NotDone(text),
         _ => Failure::Fatal(text),
     }
+}
+
+fn permission(text: &str) -> String {
+    format!("the user lacks a permission: {text}; grant it with ACL SETUSER")
 }
 
 /// The server's own words where there are some.

@@ -27,6 +27,8 @@ pub enum Key<'a> {
     Members(&'a StreamId, &'a GroupName),
     /// Channel: a new generation of the group.
     News(&'a StreamId, &'a GroupName),
+    /// Never there: what permissions are asked about.
+    Probe(&'a Namespace),
     /// Pattern for SCAN: the descriptions of a namespace.
     Streams(&'a Namespace),
     /// Pattern for SCAN: the groups of a stream.
@@ -47,6 +49,7 @@ impl fmt::Display for Key<'_> {
             Key::Members(s, g) => write!(f, "seg:{{{s}/{g}}}:members"),
             Key::News(s, g) => write!(f, "seg:{{{s}/{g}}}:news"),
             Key::Groups(s) => write!(f, "seg:{{{s}/*}}:group"),
+            Key::Probe(ns) => write!(f, "seg:{{{ns}}}:probe"),
             Key::Streams(ns) => write!(f, "seg:{{{ns}/*}}:stream"),
         }
     }
@@ -81,6 +84,7 @@ mod tests {
             (Key::Group(&s, &g), "seg:{shop/orders/billing}:group"),
             (Key::Members(&s, &g), "seg:{shop/orders/billing}:members"),
             (Key::News(&s, &g), "seg:{shop/orders/billing}:news"),
+            (Key::Probe(&s.namespace), "seg:{shop}:probe"),
             (Key::Streams(&s.namespace), "seg:{shop/*}:stream"),
         ];
         for (key, text) in all {

@@ -39,6 +39,7 @@ scripts! {
     Commit = "commit.lua",
     Release = "release.lua",
     Verify = "verify.lua",
+    Permissions = "permissions.lua",
 }
 
 /// The flags must stay the first line.
