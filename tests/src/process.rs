@@ -13,10 +13,13 @@ use serde_json::Value;
 /// What no healthy machine needs, however slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary of this build; built if it is not there.
+/// The binary under test: `SEGMENTER_TEST_BIN`, else the one of this build, which is made if need be.
 pub fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("SEGMENTER_TEST_BIN") {
+            return path.into();
+        }
         // target/PROFILE/deps/TEST → target/PROFILE/segmenter
         let me = std::env::current_exe().expect("a test knows where it lies");
         let profile_dir = me

@@ -1,5 +1,7 @@
 //! `dead list|show`.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -21,17 +23,25 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
             limit,
         } => {
             let (id, info) = global.stream(&broker, &stream).await?;
-            let letters = admin::dead_list(&broker, &id, info.shape, &group, limit)
-                .await
-                .with_context(|| format!("reading the dead letters of {id}, group {group}"))?;
+            let mut heads = Vec::new();
+            admin::dead_each(&broker, &id, info.shape, &group, |mut letter| {
+                if heads.len() == limit {
+                    return ControlFlow::Break(());
+                }
+                letter.fields.clear();
+                heads.push(letter);
+                ControlFlow::Continue(())
+            })
+            .await
+            .with_context(|| format!("reading the dead letters of {id}, group {group}"))?;
             match out.format {
                 Format::Json => {
-                    for letter in &letters {
+                    for letter in &heads {
                         out.object(&Value::Object(head(letter)))?;
                     }
                 }
                 Format::Human => {
-                    let rows: Vec<_> = letters.iter().map(row).collect();
+                    let rows: Vec<_> = heads.iter().map(row).collect();
                     let header = ["PARTITION", "ID", "ATTEMPTS", "VERSION", "REASON"];
                     out.table(
                         &header,
@@ -47,22 +57,26 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
             id: ids,
         } => {
             let (id, info) = global.stream(&broker, &stream).await?;
-            let letters = admin::dead_list(&broker, &id, info.shape, &group, usize::MAX)
-                .await
-                .with_context(|| format!("reading the dead letters of {id}, group {group}"))?;
-            let mut missing = Vec::new();
-            for wanted in ids {
-                // Ids are unique in a partition only: show all that fit.
-                let found: Vec<_> = letters.iter().filter(|l| l.id == wanted).collect();
-                if found.is_empty() {
-                    missing.push(wanted.to_string());
+            let mut missing: BTreeSet<_> = ids.iter().copied().collect();
+            let mut shown = Ok(());
+            // Ids are unique in a partition only: all that fit are shown.
+            admin::dead_each(&broker, &id, info.shape, &group, |letter| {
+                if ids.contains(&letter.id) {
+                    missing.remove(&letter.id);
+                    shown = show(&mut out, &letter);
                 }
-                for letter in found {
-                    show(&mut out, letter)?;
+                if shown.is_ok() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
                 }
-            }
+            })
+            .await
+            .with_context(|| format!("reading the dead letters of {id}, group {group}"))?;
+            shown?;
             out.flush()?;
             if !missing.is_empty() {
+                let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
                 bail!(
                     "group {group} of {id} has no dead letter of {}",
                     missing.join(", ")

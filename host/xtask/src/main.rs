@@ -30,7 +30,7 @@ enum Command {
     Demo,
     /// Everything that CI runs: fmt, clippy, guests, and the tests on two servers
     Test {
-        /// One part alone: fmt, clippy, guests, unit, wasm, redis, valkey
+        /// One part alone: fmt, clippy, guests, build, unit, redis, valkey
         #[arg(long, value_name = "PART")]
         only: Option<String>,
     },

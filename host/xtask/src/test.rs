@@ -1,6 +1,6 @@
 //! Everything that CI runs, the cheap parts first; each part's time at the end.
 
-use std::process::Command;
+use std::ffi::OsStr;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -36,10 +36,13 @@ pub(crate) fn run(only: Option<&str>) -> anyhow::Result<()> {
             Box::new(|| guests::build().map(|_| String::new())),
         ),
         (
-            "unit",
-            Box::new(|| unit(&["segmenter-core", "segmenter-redis", "segmenter", "xtask"])),
+            "build",
+            Box::new(|| tests(&["--no-run"], &[]).map(|()| String::new())),
         ),
-        ("wasm", Box::new(|| unit(&["segmenter-wasm"]))),
+        (
+            "unit",
+            Box::new(|| tests(UNIT, &[]).map(|()| String::new())),
+        ),
         ("redis", Box::new(|| on(&servers::redis()?))),
         ("valkey", Box::new(|| on(&servers::valkey()?))),
     ];
@@ -80,42 +83,73 @@ pub(crate) fn run(only: Option<&str>) -> anyhow::Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
-fn unit(packages: &[&str]) -> anyhow::Result<String> {
-    let mut args = vec!["test", "--locked", "--quiet"];
-    for package in packages {
-        args.extend(["--package", package]);
-    }
-    cargo::run(&args)?;
-    Ok(String::new())
+/// Logic alone, and components that need no server.
+const UNIT: &[&str] = &[
+    "--lib",
+    "--bins",
+    "--test",
+    "consumer",
+    "--test",
+    "member",
+    "--test",
+    "components",
+    "--test",
+    "binary",
+    "--test",
+    "vectors",
+];
+/// What is held against a server.
+const SERVER: &[&str] = &[
+    "--test",
+    "conformance",
+    "--test",
+    "redis_only",
+    "--test",
+    "end_to_end",
+];
+
+/// Always the whole workspace, whatever is run of it: cargo unites the features of what is selected, and
+/// another selection would compile wasmtime again.
+fn tests(selected: &[&str], env: &[(&str, &OsStr)]) -> anyhow::Result<()> {
+    let mut command = cargo::cargo();
+    command
+        .args(["test", "--workspace", "--locked", "--quiet"])
+        .args(selected);
+    command.envs(env.iter().copied());
+    cargo::watched(
+        &mut command,
+        &format!("cargo test --workspace {}", selected.join(" ")),
+    )
 }
 
 /// Conformance and end to end, against one server.
 fn on(server: &Binary) -> anyhow::Result<String> {
     say(&format!("tests on {}", server.version));
-    let mut command: Command = cargo::cargo();
-    command
-        .args([
-            "test",
-            "--locked",
-            "--quiet",
-            "--package",
-            "segmenter-tests",
-        ])
-        .env("SEGMENTER_TEST_SERVER", &server.path)
-        .env("SEGMENTER_TEST_GUESTS", cargo::target().join("guests"));
-    let mut note = server.version.clone();
-    match servers::old() {
+    let (guests, binary) = (
+        cargo::target().join("guests"),
+        cargo::target().join("debug/segmenter"),
+    );
+    let mut env = vec![
+        ("SEGMENTER_TEST_SERVER", server.path.as_os_str()),
+        ("SEGMENTER_TEST_GUESTS", guests.as_os_str()),
+        ("SEGMENTER_TEST_BIN", binary.as_os_str()),
+    ];
+    let old = servers::old();
+    let note = match &old {
         Ok(old) => {
-            command.env("SEGMENTER_TEST_OLD_SERVER", &old.path);
-            note += &format!("; {} is refused", old.version);
+            env.push(("SEGMENTER_TEST_OLD_SERVER", old.path.as_os_str()));
+            format!("{}; {} is refused", server.version, old.version)
         }
         Err(error) => {
             say(&format!(
                 "without the test that refuses an old Redis: {error:#}"
             ));
-            note += "; no old Redis at hand, its refusal was not tested";
+            format!(
+                "{}; no old Redis at hand, its refusal was not tested",
+                server.version
+            )
         }
-    }
-    cargo::watched(&mut command, "cargo test --package segmenter-tests")?;
+    };
+    tests(SERVER, &env)?;
     Ok(note)
 }

@@ -2,6 +2,7 @@
 //! connection of their own.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use redis::{Connection, FromRedisValue, Value};
@@ -124,14 +125,19 @@ impl Subject for RealSubject {
         partition: Partition,
         group: &GroupName,
     ) -> Vec<(DeadLetter, u64)> {
+        let mut letters = Vec::new();
         let listed = self.runtime.block_on(async {
             let Some(info) = admin::find_stream(&self.broker, stream).await? else {
-                return Ok(Vec::new());
+                return Ok(());
             };
-            admin::dead_list(&self.broker, stream, info.shape, group, usize::MAX).await
+            let visit = |letter: admin::DeadEntry| {
+                letters.push(letter);
+                ControlFlow::Continue(())
+            };
+            admin::dead_each(&self.broker, stream, info.shape, group, visit).await
         });
-        let listed = listed.unwrap_or_else(|e| panic!("{e}"));
-        listed
+        listed.unwrap_or_else(|e: Failure| panic!("{e}"));
+        letters
             .into_iter()
             .filter(|d| d.partition == partition)
             .map(|d| {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::ops::ControlFlow;
+
 use redis::Value;
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
@@ -415,24 +417,23 @@ pub async fn delete_stream(
     Ok(Deleted::Deleted)
 }
 
-/// Dead letters of a group in partition order, oldest first, at most `limit`.
-pub async fn dead_list(
+/// Shows `visit` the dead letters of a group in partition order, oldest first, until it has enough. A few
+/// are in memory at a time: each may be a MiB, and there is no limit to their number.
+pub async fn dead_each(
     broker: &Broker,
     stream: &StreamId,
     shape: Shape,
     group: &GroupName,
-    limit: usize,
-) -> Result<Vec<DeadEntry>, Failure> {
-    let mut letters = Vec::new();
+    mut visit: impl FnMut(DeadEntry) -> ControlFlow<()>,
+) -> Result<(), Failure> {
     for partition in shape.all() {
         let mut from = "-".to_owned();
-        while letters.len() < limit {
+        loop {
             let mut cmd = redis::cmd("XRANGE");
             cmd.arg(Key::Dead(stream, partition, group))
                 .arg(&from)
                 .arg("+");
-            cmd.arg("COUNT")
-                .arg((limit - letters.len()).min(DEAD_AT_ONCE));
+            cmd.arg("COUNT").arg(DEAD_AT_ONCE);
             let found = list(broker.send(&cmd).await?)?;
             if found.is_empty() {
                 break;
@@ -440,11 +441,13 @@ pub async fn dead_list(
             for value in found {
                 let letter = dead_entry(partition, entry(value)?)?;
                 from = format!("({}", letter.dead_id);
-                letters.push(letter);
+                if visit(letter).is_break() {
+                    return Ok(());
+                }
             }
         }
     }
-    Ok(letters)
+    Ok(())
 }
 
 /// Letters in one answer: each may be a MiB.

@@ -1,0 +1,158 @@
+//! What is refused, and how it is told.
+
+use segmenter_wasm::{Engine, EngineConfig, LoadError, Module};
+
+use crate::guests::{Guest, LIMITS, context, load};
+
+fn error(bytes: &[u8]) -> LoadError {
+    match load(bytes, LIMITS) {
+        Err(error) => error,
+        Ok(_) => panic!("it was loaded"),
+    }
+}
+
+#[test]
+fn what_is_no_component_is_told_apart() {
+    assert!(matches!(error(b""), LoadError::NotWasm));
+    assert!(matches!(error(b"#!/bin/sh"), LoadError::NotWasm));
+    let core = wat::parse_str("(module)").unwrap();
+    let refused = error(&core);
+    assert!(matches!(refused, LoadError::CoreModule));
+    assert!(
+        refused.to_string().contains("wasm-tools component new"),
+        "{refused}"
+    );
+    let mut damaged = Guest::default().component();
+    damaged.truncate(damaged.len() / 2);
+    assert!(matches!(error(&damaged), LoadError::Compile(_)));
+}
+
+#[test]
+fn a_component_of_another_world_is_told_what_is_expected() {
+    let empty = wat::parse_str("(component)").unwrap();
+    let refused = error(&empty);
+    assert!(matches!(&refused, LoadError::NoKnownExport { found } if found.is_empty()));
+    assert!(
+        refused
+            .to_string()
+            .contains("segmenter:handler/handler@0.1.x"),
+        "{refused}"
+    );
+}
+
+const BATCH: &str = r#"(func (export "segmenter:handler/batch@0.1.0#handle") (param i32 i32) (result i32) (i32.const 512))"#;
+
+#[test]
+fn two_kinds_in_one_component_are_refused() {
+    let world = "export segmenter:handler/batch@0.1.0;";
+    let both = Guest {
+        parts: BATCH,
+        world,
+        ..Guest::default()
+    };
+    assert!(matches!(error(&both.component()), LoadError::TwoKinds));
+}
+
+#[test]
+fn a_missing_import_is_named_with_the_grant_it_needs() {
+    let parts = r#"
+      (import "segmenter:handler/state@0.1.0" "delete" (func $delete (param i32 i32 i32)))"#;
+    let world = "import segmenter:handler/state@0.1.0;";
+    let body = "(call $delete (i32.const 16) (i32.const 8) (i32.const 512)) (i32.store8 (i32.const 256) (i32.const 0)) (i32.const 256)";
+    let refused = error(
+        &Guest {
+            parts,
+            world,
+            body,
+            ..Guest::default()
+        }
+        .component(),
+    );
+    let text = refused.to_string();
+    assert!(
+        text.contains("segmenter:handler/state@0.1.0") && text.contains("state = true"),
+        "{text}"
+    );
+
+    let parts = r#"(import "test:guest/odd" "ask" (func $ask))"#;
+    let body = "(call $ask) (i32.store8 (i32.const 256) (i32.const 0)) (i32.const 256)";
+    let world = "import odd: interface { ask: func(); }";
+    let parts = parts.replace("test:guest/odd", "odd");
+    let refused = error(
+        &Guest {
+            parts: &parts,
+            world,
+            body,
+            ..Guest::default()
+        }
+        .component(),
+    );
+    assert!(
+        matches!(&refused, LoadError::MissingImport { import, .. } if import == "odd"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn any_patch_of_the_contract_and_extra_exports_are_accepted() {
+    let newer = Guest {
+        version: "0.1.7",
+        ..Guest::default()
+    };
+    newer.load(LIMITS).probe().await.expect("0.1.7 is 0.1");
+    let parts = r#"(func (export "init"))"#;
+    let extra = Guest {
+        parts,
+        world: "export init: func();",
+        ..Guest::default()
+    };
+    extra
+        .load(LIMITS)
+        .probe()
+        .await
+        .expect("an extra export does no harm");
+}
+
+#[tokio::test]
+async fn an_instance_that_cannot_be_made_says_why() {
+    let parts = r#"(func $start unreachable) (start $start)"#;
+    let module = Guest {
+        parts,
+        ..Guest::default()
+    }
+    .load(LIMITS);
+    let refused = module
+        .probe()
+        .await
+        .expect_err("its start traps")
+        .to_string();
+    assert!(refused.contains("unreachable"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_module_that_was_compiled_before_comes_from_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = Guest::default().component();
+    let load = || {
+        let config = EngineConfig {
+            cache_dir: Some(dir.path().join("modules")),
+            memory_bytes_max: 1 << 20,
+            instances_max: 4,
+        };
+        let engine = Engine::new(config).expect("an engine");
+        let module = Module::load(&engine, &bytes, LIMITS).expect("it loads");
+        (engine.cache_hits(), module)
+    };
+    let (first, module) = load();
+    let (second, again) = load();
+    assert_eq!((first, second), (0, 1));
+    assert_eq!(module.version(), again.version());
+    assert_eq!(module.version().as_str().len(), 64);
+    let made = again
+        .instantiate(
+            context(),
+            std::sync::Arc::new(crate::guests::Lines::default()),
+        )
+        .await;
+    assert!(made.is_ok());
+}

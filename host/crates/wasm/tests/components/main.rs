@@ -1,0 +1,7 @@
+//! Real components through the engine: what is refused, what a call can come to, what a guest may touch.
+//! They are made of a few lines of WebAssembly text, so that no toolchain is needed.
+
+mod calls;
+mod guests;
+mod load;
+mod sandbox;
