@@ -19,7 +19,7 @@ use super::clock;
 use super::random;
 use super::telemetry;
 use super::{Plan, Say};
-use crate::config::Config;
+use crate::config::{Config, HandlerConfig};
 use crate::output::Format;
 
 /// How long `run` tries to reach Redis before it gives up.
@@ -90,12 +90,26 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
     Ok(loaded)
 }
 
+/// One instance per partition of every handler. A stream that is not in the file may have any number of
+/// partitions, so that the largest is reserved for it: a pool reserves addresses, not memory.
 fn instances_max(config: &Config) -> u32 {
-    // Streams that are not in the file may have any number of partitions; a pool that is too small
-    // would refuse instances, one that is too large only reserves addresses.
-    let known: u32 = config.streams.iter().map(|s| s.shape.partitions()).sum();
-    known.max(256).saturating_mul(2)
+    let partitions = |handler: &HandlerConfig| {
+        let stream = config
+            .streams
+            .iter()
+            .find(|stream| stream.name == handler.stream);
+        stream.map_or(limits::PARTITIONS_MAX, |stream| stream.shape.partitions())
+    };
+    let all: u32 = config
+        .handlers
+        .iter()
+        .map(partitions)
+        .fold(0, u32::saturating_add);
+    all.saturating_add(PROBES)
 }
+
+/// Instances beside those of partitions: one is made when a module is loaded.
+const PROBES: u32 = 4;
 
 fn cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")

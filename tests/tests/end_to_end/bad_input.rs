@@ -22,12 +22,7 @@ fn refused(ended: &Ended, code: i32, says: &[&str]) {
 }
 
 fn run_args(module: &str) -> [&str; 6] {
-    ["run", module, "--stream", "s", "--group"]
-        .into_iter()
-        .chain(["g"])
-        .collect::<Vec<_>>()
-        .try_into()
-        .unwrap()
+    ["run", module, "--stream", "s", "--group", "g"]
 }
 
 fn file(world: &World, name: &str, bytes: &[u8]) -> PathBuf {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
+};
 use segmenter_core::names::Namespace;
 use segmenter_core::port::Failure;
 use tokio::sync::Mutex;
@@ -128,10 +130,9 @@ impl Broker {
         }
     }
 
-    /// Sends one command and waits for its answer.
-    pub(crate) async fn send(&self, cmd: &Cmd) -> Result<Value, Failure> {
-        let (number, mut connection) = self.connection().await?;
-        match cmd.query_async::<Value>(&mut connection).await {
+    /// Drops the connection if the answer says that it is of no use any more.
+    async fn judged(&self, number: u64, answer: RedisResult<Value>) -> Result<Value, Failure> {
+        match answer {
             Ok(value) => Ok(value),
             Err(error) => {
                 if broken(&error) {
@@ -140,6 +141,13 @@ impl Broker {
                 Err(failure(&error, true))
             }
         }
+    }
+
+    /// Sends one command and waits for its answer.
+    pub(crate) async fn send(&self, cmd: &Cmd) -> Result<Value, Failure> {
+        let (number, mut connection) = self.connection().await?;
+        let answer = cmd.query_async(&mut connection).await;
+        self.judged(number, answer).await
     }
 
     /// Runs a script by its hash. A server that does not know it did nothing: it is told, and asked again.
@@ -153,32 +161,21 @@ impl Broker {
         cmd.arg(loaded.get_hash());
         fill(&mut cmd);
         let (number, mut connection) = self.connection().await?;
-        let mut result = cmd.query_async::<Value>(&mut connection).await;
-        if matches!(&result, Err(e) if e.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+        let mut answer = cmd.query_async(&mut connection).await;
+        let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
+        if matches!(&answer, Err(error) if error.kind() == no_script) {
             let load = loaded.load_async(&mut connection).await;
-            result = match load {
-                Ok(_) => cmd.query_async::<Value>(&mut connection).await,
-                // Nothing was done yet.
-                Err(error) => {
-                    if broken(&error) {
-                        self.drop_connection(number).await;
-                    }
-                    return Err(match failure(&error, true) {
-                        Failure::Unknown(why) => Failure::NotDone(why),
-                        other => other,
-                    });
-                }
-            };
-        }
-        match result {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                if broken(&error) {
-                    self.drop_connection(number).await;
-                }
-                Err(failure(&error, true))
+            if let Err(error) = load {
+                let failed = self.judged(number, Err(error)).await;
+                // Loading has no effect that counts: whatever became of it, nothing was done.
+                return failed.map_err(|failure| match failure {
+                    Failure::Unknown(why) => Failure::NotDone(why),
+                    other => other,
+                });
             }
+            answer = cmd.query_async(&mut connection).await;
         }
+        self.judged(number, answer).await
     }
 }
 

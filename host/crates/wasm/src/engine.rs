@@ -88,7 +88,7 @@ fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
     // Most components have one memory and few core instances; the rare large ones share what is left.
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(4))
-        .total_memories(instances.saturating_mul(2))
+        .total_memories(instances.saturating_add(instances / 4))
         .total_tables(instances.saturating_mul(4))
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_MAX as u32)

@@ -19,129 +19,21 @@
 //! - No call starts at or after the end of the trust window.
 //! - What was read under another epoch or from another position is discarded.
 
+mod event;
+mod tenure;
+
 use std::collections::VecDeque;
 
-use crate::backoff::Backoff;
 use crate::entry::{self, Entry, RawEntry};
 use crate::lease::{Epoch, Fence, LeaseView};
 use crate::limits;
 use crate::message::{EntryId, Message};
-use crate::names::{Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply};
-use crate::time::{Duration, Time};
+use crate::time::Time;
 
-/// What a consumer is told once.
-#[derive(Debug, Clone)]
-pub struct Config {
-    pub partition: Partition,
-    pub incarnation: Incarnation,
-    /// Of the module that handles; dead letters name it.
-    pub version: Version,
-    /// Between two attempts at one message.
-    pub retry: Backoff,
-    /// Between two attempts at a broker that did nothing, and after a lost lease.
-    pub broker: Backoff,
-    /// Bytes, inclusive; an entry with a larger payload is not ours in shape.
-    pub payload_max: usize,
-    /// Where jitter comes from.
-    pub seed: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A sync that began after the last loss says that the partition is this member's to take.
-    Assigned,
-    /// It is not any more, or the member leaves: finish the call, commit, release.
-    Revoked,
-    /// The time to drain is over: cancel the call, too.
-    Cut,
-    Acquired(Result<AcquireReply, Failure>),
-    Entries {
-        epoch: Epoch,
-        after: EntryId,
-        entries: Vec<RawEntry>,
-    },
-    Handled {
-        message: Message,
-        outcome: Outcome,
-    },
-    Committed {
-        epoch: Epoch,
-        result: Result<CommitReply, Failure>,
-    },
-    Released(Result<ReleaseReply, Failure>),
-    /// What the lease says, and what this consumer claimed when that was asked.
-    Verified {
-        claim: Claim,
-        found: Option<LeaseView>,
-    },
-}
-
-/// What a consumer holds to be true of its lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
-    pub epoch: Epoch,
-    pub acked: EntryId,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    Acquire,
-    /// One answer, [`Event::Entries`], when there is any entry; a later one replaces it.
-    Read {
-        epoch: Epoch,
-        after: EntryId,
-    },
-    StopReading,
-    Call {
-        epoch: Epoch,
-        message: Message,
-    },
-    /// The call in the air ends now; it is answered with [`Outcome::Cancelled`], or as it ended.
-    CancelCall,
-    Commit(Settled),
-    Release {
-        fence: Fence,
-    },
-    /// The instance and all that it knows are gone with the lease.
-    DropInstance,
-    /// The lease is not ours any more, or may not be: sync; only a sync that begins after this may
-    /// assign again.
-    Lost {
-        why: String,
-    },
-    /// Only an operator can mend it.
-    Broken {
-        why: String,
-    },
-    /// Entries were trimmed or deleted by others before they were read.
-    Vanished {
-        entries: u64,
-    },
-}
-
-/// What one commit carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
-    pub fence: Fence,
-    pub to: EntryId,
-    pub read: u64,
-    pub caught_up: bool,
-    pub trim: bool,
-    pub dead: Vec<DeadLetter>,
-}
-
-/// For people and for the supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    Idle,
-    Acquiring,
-    Consuming,
-    Draining,
-    Releasing,
-    Broken,
-}
+pub use event::{BROKER_BACKOFF, Claim, Command, Config, Event, Phase, Settled};
+use tenure::Tenure;
 
 #[derive(Debug)]
 enum State {
@@ -160,40 +52,6 @@ enum State {
         tries: u32,
     },
     Broken,
-}
-
-/// From acquire to release or loss.
-#[derive(Debug)]
-struct Tenure {
-    epoch: Epoch,
-    draining: bool,
-    /// What the lease holds, as far as is known.
-    acked: EntryId,
-    /// What is settled here: the next commit's aim.
-    settled: EntryId,
-    settled_read: u64,
-    dead: Vec<DeadLetter>,
-    dead_bytes: usize,
-    committing: Option<InFlight>,
-    commit_not_before: Time,
-    commit_failures: u32,
-    commits_since_trim: u32,
-    queue: VecDeque<Entry>,
-    queue_bytes: usize,
-    /// The last entry that was read.
-    position: EntryId,
-    reading: bool,
-    /// Of the head of the queue: 1 for the first try.
-    attempt: u32,
-    head_not_before: Time,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    to: EntryId,
-    read: u64,
-    caught_up: bool,
-    dead: Vec<DeadLetter>,
 }
 
 #[derive(Debug)]
@@ -665,131 +523,3 @@ impl Consumer {
         self.noise
     }
 }
-
-impl Tenure {
-    fn new(epoch: Epoch, acked: EntryId, read: u64) -> Tenure {
-        Tenure {
-            epoch,
-            draining: false,
-            acked,
-            settled: acked,
-            settled_read: read,
-            dead: Vec::new(),
-            dead_bytes: 0,
-            committing: None,
-            commit_not_before: Time::ZERO,
-            commit_failures: 0,
-            commits_since_trim: 0,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            position: acked,
-            reading: false,
-            attempt: 1,
-            head_not_before: Time::ZERO,
-        }
-    }
-
-    fn fence(&self, incarnation: &Incarnation) -> Fence {
-        Fence {
-            incarnation: incarnation.clone(),
-            epoch: self.epoch,
-            from: self.acked,
-        }
-    }
-
-    fn settle(&mut self, id: EntryId) {
-        self.settled = id;
-        self.settled_read = self.settled_read.saturating_add(1);
-        self.attempt = 1;
-        self.head_not_before = Time::ZERO;
-    }
-
-    fn bury(&mut self, letter: DeadLetter, bytes: usize) {
-        let id = letter.id;
-        self.dead.push(letter);
-        self.dead_bytes += bytes;
-        self.settle(id);
-    }
-
-    fn again(&mut self, message: Message, not_before: Time, counts: bool) {
-        self.queue_bytes += message.content.bytes();
-        self.attempt = message.attempt.saturating_add(u32::from(counts));
-        self.head_not_before = not_before;
-        self.queue.push_front(Entry::Ours {
-            id: message.id,
-            content: message.content,
-        });
-    }
-
-    /// Entries that are not ours in shape, at the head, become dead letters without a call.
-    fn settle_foreign(&mut self, config: &Config) {
-        while !self.draining
-            && self.dead.len() < limits::COMMIT_DEAD_MAX
-            && self.dead_bytes < limits::COMMIT_DEAD_BYTES
-        {
-            let Some(Entry::Foreign { .. }) = self.queue.front() else {
-                return;
-            };
-            let Some(Entry::Foreign { id, fields, why }) = self.queue.pop_front() else {
-                return;
-            };
-            let bytes = fields.iter().map(|(n, v)| n.len() + v.len()).sum();
-            self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
-            let letter = DeadLetter {
-                id,
-                reason: why.to_string(),
-                attempts: 0,
-                version: config.version.to_string(),
-                fields,
-            };
-            self.bury(letter, bytes);
-        }
-    }
-
-    fn commit(&mut self, now: Time, incarnation: &Incarnation) -> Option<Settled> {
-        if self.committing.is_some() || self.settled == self.acked || now < self.commit_not_before {
-            return None;
-        }
-        self.commits_since_trim += 1;
-        let trim = self.commits_since_trim >= limits::COMMITS_PER_TRIM;
-        if trim {
-            self.commits_since_trim = 0;
-        }
-        let sent = InFlight {
-            to: self.settled,
-            read: self.settled_read,
-            caught_up: self.settled == self.position,
-            dead: std::mem::take(&mut self.dead),
-        };
-        self.dead_bytes = 0;
-        let settled = Settled {
-            fence: self.fence(incarnation),
-            to: sent.to,
-            read: sent.read,
-            caught_up: sent.caught_up,
-            trim,
-            dead: sent.dead.clone(),
-        };
-        self.committing = Some(sent);
-        Some(settled)
-    }
-
-    fn read_more(&mut self) -> Option<Command> {
-        let room = self.queue.len() < limits::QUEUE_ENTRIES_MAX / 2
-            && self.queue_bytes < limits::QUEUE_BYTES_MAX / 2;
-        if self.reading || !room {
-            return None;
-        }
-        self.reading = true;
-        Some(Command::Read {
-            epoch: self.epoch,
-            after: self.position,
-        })
-    }
-}
-
-/// The longest wait for a broker that did nothing: short, because order waits with it.
-pub const BROKER_BACKOFF: Backoff = Backoff {
-    initial: Duration::from_millis(50),
-    max: Duration::from_secs(2),
-};

@@ -1,0 +1,128 @@
+//! What goes into a consumer and what comes out: data only.
+
+use crate::backoff::Backoff;
+use crate::entry::RawEntry;
+use crate::lease::{Epoch, Fence, LeaseView};
+use crate::message::{EntryId, Message};
+use crate::names::{Incarnation, Partition, Version};
+use crate::outcome::Outcome;
+use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply};
+use crate::time::Duration;
+
+/// What a consumer is told once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub partition: Partition,
+    pub incarnation: Incarnation,
+    /// Of the module that handles; dead letters name it.
+    pub version: Version,
+    /// Between two attempts at one message.
+    pub retry: Backoff,
+    /// Between two attempts at a broker that did nothing, and after a lost lease.
+    pub broker: Backoff,
+    /// Bytes, inclusive; an entry with a larger payload is not ours in shape.
+    pub payload_max: usize,
+    /// Where jitter comes from.
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A sync that began after the last loss says that the partition is this member's to take.
+    Assigned,
+    /// It is not any more, or the member leaves: finish the call, commit, release.
+    Revoked,
+    /// The time to drain is over: cancel the call, too.
+    Cut,
+    Acquired(Result<AcquireReply, Failure>),
+    Entries {
+        epoch: Epoch,
+        after: EntryId,
+        entries: Vec<RawEntry>,
+    },
+    Handled {
+        message: Message,
+        outcome: Outcome,
+    },
+    Committed {
+        epoch: Epoch,
+        result: Result<CommitReply, Failure>,
+    },
+    Released(Result<ReleaseReply, Failure>),
+    /// What the lease says, and what this consumer claimed when that was asked.
+    Verified {
+        claim: Claim,
+        found: Option<LeaseView>,
+    },
+}
+
+/// What a consumer holds to be true of its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub epoch: Epoch,
+    pub acked: EntryId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Acquire,
+    /// One answer, [`Event::Entries`], when there is any entry; a later one replaces it.
+    Read {
+        epoch: Epoch,
+        after: EntryId,
+    },
+    StopReading,
+    Call {
+        epoch: Epoch,
+        message: Message,
+    },
+    /// The call in the air ends now; it is answered with [`Outcome::Cancelled`], or as it ended.
+    CancelCall,
+    Commit(Settled),
+    Release {
+        fence: Fence,
+    },
+    /// The instance and all that it knows are gone with the lease.
+    DropInstance,
+    /// The lease is not ours any more, or may not be: sync; only a sync that begins after this may
+    /// assign again.
+    Lost {
+        why: String,
+    },
+    /// Only an operator can mend it.
+    Broken {
+        why: String,
+    },
+    /// Entries were trimmed or deleted by others before they were read.
+    Vanished {
+        entries: u64,
+    },
+}
+
+/// What one commit carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    pub fence: Fence,
+    pub to: EntryId,
+    pub read: u64,
+    pub caught_up: bool,
+    pub trim: bool,
+    pub dead: Vec<DeadLetter>,
+}
+
+/// For people and for the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Idle,
+    Acquiring,
+    Consuming,
+    Draining,
+    Releasing,
+    Broken,
+}
+
+/// The longest wait for a broker that did nothing: short, because order waits with it.
+pub const BROKER_BACKOFF: Backoff = Backoff {
+    initial: Duration::from_millis(50),
+    max: Duration::from_secs(2),
+};

@@ -1,0 +1,169 @@
+//! What a consumer knows between acquire and release or loss: what is acked, settled, queued and being
+//! read. It keeps the order; when something may happen is decided by the consumer.
+
+use std::collections::VecDeque;
+
+use super::event::{Command, Config, Settled};
+use crate::entry::Entry;
+use crate::lease::{Epoch, Fence};
+use crate::limits;
+use crate::message::{EntryId, Message};
+use crate::names::Incarnation;
+use crate::port::DeadLetter;
+use crate::time::Time;
+
+/// From acquire to release or loss.
+#[derive(Debug)]
+pub(super) struct Tenure {
+    pub(super) epoch: Epoch,
+    pub(super) draining: bool,
+    /// What the lease holds, as far as is known.
+    pub(super) acked: EntryId,
+    /// What is settled here: the next commit's aim.
+    pub(super) settled: EntryId,
+    pub(super) settled_read: u64,
+    pub(super) dead: Vec<DeadLetter>,
+    pub(super) dead_bytes: usize,
+    pub(super) committing: Option<InFlight>,
+    pub(super) commit_not_before: Time,
+    pub(super) commit_failures: u32,
+    pub(super) commits_since_trim: u32,
+    pub(super) queue: VecDeque<Entry>,
+    pub(super) queue_bytes: usize,
+    /// The last entry that was read.
+    pub(super) position: EntryId,
+    pub(super) reading: bool,
+    /// Of the head of the queue: 1 for the first try.
+    pub(super) attempt: u32,
+    pub(super) head_not_before: Time,
+}
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) to: EntryId,
+    pub(super) read: u64,
+    pub(super) caught_up: bool,
+    pub(super) dead: Vec<DeadLetter>,
+}
+
+impl Tenure {
+    pub(super) fn new(epoch: Epoch, acked: EntryId, read: u64) -> Tenure {
+        Tenure {
+            epoch,
+            draining: false,
+            acked,
+            settled: acked,
+            settled_read: read,
+            dead: Vec::new(),
+            dead_bytes: 0,
+            committing: None,
+            commit_not_before: Time::ZERO,
+            commit_failures: 0,
+            commits_since_trim: 0,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            position: acked,
+            reading: false,
+            attempt: 1,
+            head_not_before: Time::ZERO,
+        }
+    }
+
+    pub(super) fn fence(&self, incarnation: &Incarnation) -> Fence {
+        Fence {
+            incarnation: incarnation.clone(),
+            epoch: self.epoch,
+            from: self.acked,
+        }
+    }
+
+    pub(super) fn settle(&mut self, id: EntryId) {
+        self.settled = id;
+        self.settled_read = self.settled_read.saturating_add(1);
+        self.attempt = 1;
+        self.head_not_before = Time::ZERO;
+    }
+
+    pub(super) fn bury(&mut self, letter: DeadLetter, bytes: usize) {
+        let id = letter.id;
+        self.dead.push(letter);
+        self.dead_bytes += bytes;
+        self.settle(id);
+    }
+
+    pub(super) fn again(&mut self, message: Message, not_before: Time, counts: bool) {
+        self.queue_bytes += message.content.bytes();
+        self.attempt = message.attempt.saturating_add(u32::from(counts));
+        self.head_not_before = not_before;
+        self.queue.push_front(Entry::Ours {
+            id: message.id,
+            content: message.content,
+        });
+    }
+
+    /// Entries that are not ours in shape, at the head, become dead letters without a call.
+    pub(super) fn settle_foreign(&mut self, config: &Config) {
+        while !self.draining
+            && self.dead.len() < limits::COMMIT_DEAD_MAX
+            && self.dead_bytes < limits::COMMIT_DEAD_BYTES
+        {
+            let Some(Entry::Foreign { .. }) = self.queue.front() else {
+                return;
+            };
+            let Some(Entry::Foreign { id, fields, why }) = self.queue.pop_front() else {
+                return;
+            };
+            let bytes = fields.iter().map(|(n, v)| n.len() + v.len()).sum();
+            self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
+            let letter = DeadLetter {
+                id,
+                reason: why.to_string(),
+                attempts: 0,
+                version: config.version.to_string(),
+                fields,
+            };
+            self.bury(letter, bytes);
+        }
+    }
+
+    pub(super) fn commit(&mut self, now: Time, incarnation: &Incarnation) -> Option<Settled> {
+        if self.committing.is_some() || self.settled == self.acked || now < self.commit_not_before {
+            return None;
+        }
+        self.commits_since_trim += 1;
+        let trim = self.commits_since_trim >= limits::COMMITS_PER_TRIM;
+        if trim {
+            self.commits_since_trim = 0;
+        }
+        let sent = InFlight {
+            to: self.settled,
+            read: self.settled_read,
+            caught_up: self.settled == self.position,
+            dead: std::mem::take(&mut self.dead),
+        };
+        self.dead_bytes = 0;
+        let settled = Settled {
+            fence: self.fence(incarnation),
+            to: sent.to,
+            read: sent.read,
+            caught_up: sent.caught_up,
+            trim,
+            dead: sent.dead.clone(),
+        };
+        self.committing = Some(sent);
+        Some(settled)
+    }
+
+    pub(super) fn read_more(&mut self) -> Option<Command> {
+        let room = self.queue.len() < limits::QUEUE_ENTRIES_MAX / 2
+            && self.queue_bytes < limits::QUEUE_BYTES_MAX / 2;
+        if self.reading || !room {
+            return None;
+        }
+        self.reading = true;
+        Some(Command::Read {
+            epoch: self.epoch,
+            after: self.position,
+        })
+    }
+}
