@@ -48,8 +48,8 @@ pub(super) fn variable(name: &str) -> Result<Option<String>, Usage> {
     }
 }
 
-/// The first URL, and the first password file, unless that URL came with a password from a place that
-/// is asked before the file is: a file's password must not follow a flag to another server.
+/// The first URL, and the first password file, unless that URL brings a password of its own from a
+/// place that goes before the file's.
 fn choose(sources: &[Source]) -> (String, Option<PathBuf>) {
     let at = sources.iter().position(|source| source.url.is_some());
     let url = at.and_then(|at| sources[at].url.clone());

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_redis::admin::{self, DeadEntry};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::args::{DeadCommand, Global};
 use super::jsonl;
-use crate::output::{Format, Out, preview};
+use crate::host::telemetry::{self, Event};
+use crate::output::{Format, Out, moment, preview};
 
 pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result<ExitCode> {
     let broker = global.connect().await?;
@@ -21,13 +23,17 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
             limit,
         } => {
             let (id, info) = global.stream(&broker, &stream).await?;
-            let letters = admin::dead_list(&broker, &id, info.shape, &group, limit)
+            // One more, to know whether there are more.
+            let at_most = limit.saturating_add(1);
+            let mut letters = admin::dead_list(&broker, &id, info.shape, &group, at_most)
                 .await
                 .with_context(|| format!("reading the dead letters of {id}, group {group}"))?;
+            let more = letters.len() > limit;
+            letters.truncate(limit);
             match out.format {
                 Format::Json => {
                     for letter in &letters {
-                        out.object(&Value::Object(head(letter)))?;
+                        out.object(&Head::of(letter))?;
                     }
                 }
                 Format::Human => {
@@ -39,6 +45,11 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
                         &format!("group {group} of {id} has no dead letters"),
                     )?;
                 }
+            }
+            if more {
+                out.flush()?;
+                let text = format!("these are the first {limit}; --limit N shows more");
+                telemetry::say(out.format, &Event::Warning { text: &text });
             }
         }
         DeadCommand::Show {
@@ -74,20 +85,45 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn head(letter: &DeadEntry) -> Map<String, Value> {
-    let object = json!({
-        "partition": letter.partition.0,
-        "id": letter.id.to_string(),
-        "dead_id": letter.dead_id.to_string(),
-        "reason": letter.reason,
-        "attempts": letter.attempts,
-        "version": letter.version,
-        "at_ms": letter.at_ms,
-    });
-    match object {
-        Value::Object(map) => map,
-        _ => Map::new(),
+/// What is told of a dead letter beside its message.
+#[derive(Serialize)]
+struct Head<'a> {
+    partition: u32,
+    id: String,
+    dead_id: String,
+    reason: &'a str,
+    attempts: u32,
+    version: &'a str,
+    at_ms: u64,
+}
+
+impl<'a> Head<'a> {
+    fn of(letter: &'a DeadEntry) -> Head<'a> {
+        Head {
+            partition: letter.partition.0,
+            id: letter.id.to_string(),
+            dead_id: letter.dead_id.to_string(),
+            reason: &letter.reason,
+            attempts: letter.attempts,
+            version: &letter.version,
+            at_ms: letter.at_ms,
+        }
     }
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    #[serde(flatten)]
+    message: Message<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Message<'a> {
+    Ours(jsonl::Shown<'a>),
+    Foreign { fields: Value },
 }
 
 fn row(letter: &DeadEntry) -> Vec<String> {
@@ -107,18 +143,14 @@ fn show(out: &mut Out, letter: &DeadEntry) -> anyhow::Result<()> {
     };
     let entry = entry::decode(raw, usize::MAX);
     if out.format == Format::Json {
-        let mut object = head(letter);
-        match &entry {
-            Entry::Ours { content, .. } => object.extend(jsonl::content(content)),
-            Entry::Foreign { fields, .. } => {
-                let fields: Vec<_> = fields
-                    .iter()
-                    .map(|(n, v)| json!([jsonl::text_or_base64(n), jsonl::text_or_base64(v)]))
-                    .collect();
-                object.insert("fields".to_owned(), Value::Array(fields));
-            }
-        }
-        return out.object(&Value::Object(object));
+        let message = match &entry {
+            Entry::Ours { content, .. } => Message::Ours(jsonl::Shown::of(content)),
+            Entry::Foreign { fields, .. } => Message::Foreign {
+                fields: jsonl::foreign(fields),
+            },
+        };
+        let head = Head::of(letter);
+        return out.object(&Whole { head, message });
     }
     out.line(&format!("partition {}  id {}", letter.partition, letter.id))?;
     out.line(&format!("  reason    {}", preview(&letter.reason, 4_096)))?;
@@ -126,7 +158,7 @@ fn show(out: &mut Out, letter: &DeadEntry) -> anyhow::Result<()> {
         "  attempts  {} of version {}",
         letter.attempts, letter.version
     ))?;
-    out.line(&format!("  at        {} ms since 1970", letter.at_ms))?;
+    out.line(&format!("  at        {}", moment(letter.at_ms)))?;
     for (name, value) in &letter.fields {
         let text = |bytes: &[u8]| preview(&String::from_utf8_lossy(bytes), 1_000);
         out.line(&format!("  {:<9} {}", text(name), text(value)))?;

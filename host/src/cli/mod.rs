@@ -5,10 +5,12 @@
 //! arguments and configuration alone.
 
 mod address;
+mod append;
 mod args;
 mod dead;
 mod group;
 mod jsonl;
+mod read_ahead;
 mod run;
 mod send;
 mod stream;
