@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use serde_json::Value;
+use serde::Serialize;
 
 /// Of everything that is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -34,8 +34,8 @@ impl Out {
         }
     }
 
-    pub(crate) fn object(&mut self, object: &Value) -> anyhow::Result<()> {
-        self.line(&object.to_string())
+    pub(crate) fn object(&mut self, object: &impl Serialize) -> anyhow::Result<()> {
+        self.line(&serde_json::to_string(object)?)
     }
 
     pub(crate) fn line(&mut self, line: &str) -> anyhow::Result<()> {
@@ -112,7 +112,8 @@ pub(crate) fn preview(text: &str, max: usize) -> String {
         .take(max)
         .map(|c| match c {
             '\n' => '⏎',
-            c if c.is_control() => '\u{fffd}',
+            '\t' => ' ',
+            c if c.is_control() || steers(c) => '\u{fffd}',
             c => c,
         })
         .collect();
@@ -120,6 +121,33 @@ pub(crate) fn preview(text: &str, max: usize) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Line ends and changes of direction, which Unicode does not count as control characters: the rest of
+/// the line could be made to read as something else.
+fn steers(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `2026-11-24 12:58:21.042 UTC` of milliseconds since 1970.
+pub(crate) fn moment(at_ms: u64) -> String {
+    let (days, ms) = (at_ms / 86_400_000, at_ms % 86_400_000);
+    // Years begin in March, so that the leap day is the last of one; 400 of them are 146,097 days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + next_year;
+    let (s, ms) = (ms / 1_000, ms % 1_000);
+    let (h, m, s) = (s / 3_600, s / 60 % 60, s % 60);
+    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}.{ms:03} UTC")
 }
 
 #[cfg(test)]
@@ -141,6 +169,22 @@ mod tests {
     #[test]
     fn a_preview_cannot_steer_the_terminal() {
         assert_eq!(preview("a\nb\x1b[2Jc", 80), "a⏎b\u{fffd}[2Jc");
+        assert_eq!(preview("a\u{202e}b\u{2028}c", 80), "a\u{fffd}b\u{fffd}c");
         assert_eq!(preview("abcdef", 3), "abc…");
+    }
+
+    /// The right sides come from `date -u`.
+    #[test]
+    fn a_moment_is_told_as_a_date() {
+        for (at_s, says) in [
+            (0, "1970-01-01 00:00:00.007 UTC"),
+            (951_782_399, "2000-02-28 23:59:59.007 UTC"),
+            (951_868_799, "2000-02-29 23:59:59.007 UTC"),
+            (1_709_164_800, "2024-02-29 00:00:00.007 UTC"),
+            (1_795_525_101, "2026-11-24 12:58:21.007 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00.007 UTC"),
+        ] {
+            assert_eq!(moment(at_s * 1_000 + 7), says);
+        }
     }
 }

@@ -21,31 +21,29 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The environment is not clap's to read: its usage lines would call a variable that is set a required
+/// flag, and nobody could tell afterwards where a value came from.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// redis://[USER:PASSWORD@]HOST:PORT, rediss://… for TLS, or redis+unix:///PATH
-    /// [default: redis://127.0.0.1:6379]
-    #[arg(
-        long,
-        global = true,
-        env = "SEGMENTER_REDIS",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    /// [env: SEGMENTER_REDIS] [default: redis://127.0.0.1:6379]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) redis: Option<String>,
-    /// A file whose text is the Redis password; wins over one in the URL
+    /// A file whose text is the Redis password; wins over one in the URL [env: SEGMENTER_PASSWORD_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Keeps your streams apart from others in the same Redis
+    /// [env: SEGMENTER_NAMESPACE] [default: default]
+    #[arg(long, global = true, value_name = "NS")]
+    pub(crate) namespace: Option<Namespace>,
+    /// How answers and logs look: human, or json with one object a line
     #[arg(
         long,
         global = true,
-        env = "SEGMENTER_PASSWORD_FILE",
-        value_name = "FILE"
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
     )]
-    pub(crate) password_file: Option<PathBuf>,
-    /// Keeps your streams apart from others in the same Redis [default: default]
-    #[arg(long, global = true, env = "SEGMENTER_NAMESPACE", value_name = "NS")]
-    pub(crate) namespace: Option<Namespace>,
-    /// How answers and logs look
-    #[arg(long, global = true, value_enum, default_value_t)]
     pub(crate) format: Format,
 }
 
@@ -79,7 +77,7 @@ pub(crate) enum StreamCommand {
         /// Entries per partition; a full one refuses
         #[arg(long, value_name = "N")]
         capacity: u64,
-        /// Acked entries kept per partition for replay, while there is room
+        /// Acked entries kept per partition for replay, while there is room: 0 to the capacity
         #[arg(long, value_name = "N")]
         retain: Option<u64>,
     },
@@ -98,20 +96,26 @@ pub(crate) enum StreamCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
+    /// It must exist
     pub(crate) stream: StreamName,
     /// Messages of one key are handled in order
     #[arg(
         long,
         value_name = "K",
         required_unless_present = "jsonl",
-        conflicts_with = "jsonl"
+        conflicts_with = "jsonl",
+        allow_negative_numbers = true
     )]
     pub(crate) key: Option<OsString>,
     /// NAME=VALUE, may be repeated
     #[arg(long, value_name = "A=B", conflicts_with = "jsonl")]
     pub(crate) attr: Vec<String>,
     /// The text to send; - reads it from stdin, bytes as they are
-    #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl")]
+    #[arg(
+        required_unless_present = "jsonl",
+        conflicts_with = "jsonl",
+        allow_negative_numbers = true
+    )]
     pub(crate) payload: Option<OsString>,
     /// A file, or - for stdin; a line is {"key", "payload" or "payload_base64", "attributes": {}}
     #[arg(long, value_name = "FILE")]
@@ -134,17 +138,20 @@ pub(crate) struct TailArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// A handler without a configuration file
-    #[arg(value_name = "HANDLER.wasm", required_unless_present = "config", requires_all = ["stream", "group"])]
+    /// A handler without a configuration file; needs --stream and --group
+    #[arg(value_name = "HANDLER.wasm")]
     pub(crate) module: Option<PathBuf>,
+    /// [default: segmenter.toml, without HANDLER.wasm]
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["module", "stream", "group", "from", "grant"])]
     pub(crate) config: Option<PathBuf>,
-    #[arg(long, value_name = "S")]
+    /// What the handler reads; it must exist
+    #[arg(long, value_name = "S", requires = "module")]
     pub(crate) stream: Option<StreamName>,
-    #[arg(long, value_name = "G")]
+    /// The group that remembers how far the handler is
+    #[arg(long, value_name = "G", requires = "module")]
     pub(crate) group: Option<GroupName>,
     /// Where a group begins that does not exist yet
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, requires = "module")]
     pub(crate) from: From,
     /// A member id that survives restarts; without it every start is a member of its own
     #[arg(long, value_name = "ID")]

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_redis::admin::{self, DeadEntry};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::args::{DeadCommand, Global};
 use super::jsonl;
-use crate::output::{Format, Out, preview};
+use crate::host::telemetry::{self, Event};
+use crate::output::{Format, Out, moment, preview};
 
 pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result<ExitCode> {
     let broker = global.connect().await?;
@@ -23,25 +25,28 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
             limit,
         } => {
             let (id, info) = global.stream(&broker, &stream).await?;
-            let mut heads = Vec::new();
+            let mut letters = Vec::new();
+            let mut more = false;
             admin::dead_each(&broker, &id, info.shape, &group, |mut letter| {
-                if heads.len() == limit {
+                more = letters.len() == limit;
+                if more {
                     return ControlFlow::Break(());
                 }
+                // A list needs no messages, and they may be a MiB each.
                 letter.fields.clear();
-                heads.push(letter);
+                letters.push(letter);
                 ControlFlow::Continue(())
             })
             .await
             .with_context(|| format!("reading the dead letters of {id}, group {group}"))?;
             match out.format {
                 Format::Json => {
-                    for letter in &heads {
-                        out.object(&Value::Object(head(letter)))?;
+                    for letter in &letters {
+                        out.object(&Head::of(letter))?;
                     }
                 }
                 Format::Human => {
-                    let rows: Vec<_> = heads.iter().map(row).collect();
+                    let rows: Vec<_> = letters.iter().map(row).collect();
                     let header = ["PARTITION", "ID", "ATTEMPTS", "VERSION", "REASON"];
                     out.table(
                         &header,
@@ -49,6 +54,11 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
                         &format!("group {group} of {id} has no dead letters"),
                     )?;
                 }
+            }
+            if more {
+                out.flush()?;
+                let text = format!("these are the first {limit}; --limit N shows more");
+                telemetry::say(out.format, &Event::Warning { text: &text });
             }
         }
         DeadCommand::Show {
@@ -65,10 +75,9 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
                     missing.remove(&letter.id);
                     shown = show(&mut out, &letter);
                 }
-                if shown.is_ok() {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
+                match &shown {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
                 }
             })
             .await
@@ -76,10 +85,13 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
             shown?;
             out.flush()?;
             if !missing.is_empty() {
-                let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
                 bail!(
                     "group {group} of {id} has no dead letter of {}",
-                    missing.join(", ")
+                    missing
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 );
             }
         }
@@ -88,20 +100,45 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn head(letter: &DeadEntry) -> Map<String, Value> {
-    let object = json!({
-        "partition": letter.partition.0,
-        "id": letter.id.to_string(),
-        "dead_id": letter.dead_id.to_string(),
-        "reason": letter.reason,
-        "attempts": letter.attempts,
-        "version": letter.version,
-        "at_ms": letter.at_ms,
-    });
-    match object {
-        Value::Object(map) => map,
-        _ => Map::new(),
+/// What is told of a dead letter beside its message.
+#[derive(Serialize)]
+struct Head<'a> {
+    partition: u32,
+    id: String,
+    dead_id: String,
+    reason: &'a str,
+    attempts: u32,
+    version: &'a str,
+    at_ms: u64,
+}
+
+impl<'a> Head<'a> {
+    fn of(letter: &'a DeadEntry) -> Head<'a> {
+        Head {
+            partition: letter.partition.0,
+            id: letter.id.to_string(),
+            dead_id: letter.dead_id.to_string(),
+            reason: &letter.reason,
+            attempts: letter.attempts,
+            version: &letter.version,
+            at_ms: letter.at_ms,
+        }
     }
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    #[serde(flatten)]
+    message: Message<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Message<'a> {
+    Ours(jsonl::Shown<'a>),
+    Foreign { fields: Value },
 }
 
 fn row(letter: &DeadEntry) -> Vec<String> {
@@ -121,18 +158,14 @@ fn show(out: &mut Out, letter: &DeadEntry) -> anyhow::Result<()> {
     };
     let entry = entry::decode(raw, usize::MAX);
     if out.format == Format::Json {
-        let mut object = head(letter);
-        match &entry {
-            Entry::Ours { content, .. } => object.extend(jsonl::content(content)),
-            Entry::Foreign { fields, .. } => {
-                let fields: Vec<_> = fields
-                    .iter()
-                    .map(|(n, v)| json!([jsonl::text_or_base64(n), jsonl::text_or_base64(v)]))
-                    .collect();
-                object.insert("fields".to_owned(), Value::Array(fields));
-            }
-        }
-        return out.object(&Value::Object(object));
+        let message = match &entry {
+            Entry::Ours { content, .. } => Message::Ours(jsonl::Shown::of(content)),
+            Entry::Foreign { fields, .. } => Message::Foreign {
+                fields: jsonl::foreign(fields),
+            },
+        };
+        let head = Head::of(letter);
+        return out.object(&Whole { head, message });
     }
     out.line(&format!("partition {}  id {}", letter.partition, letter.id))?;
     out.line(&format!("  reason    {}", preview(&letter.reason, 4_096)))?;
@@ -140,7 +173,7 @@ fn show(out: &mut Out, letter: &DeadEntry) -> anyhow::Result<()> {
         "  attempts  {} of version {}",
         letter.attempts, letter.version
     ))?;
-    out.line(&format!("  at        {} ms since 1970", letter.at_ms))?;
+    out.line(&format!("  at        {}", moment(letter.at_ms)))?;
     for (name, value) in &letter.fields {
         let text = |bytes: &[u8]| preview(&String::from_utf8_lossy(bytes), 1_000);
         out.line(&format!("  {:<9} {}", text(name), text(value)))?;

@@ -1,14 +1,15 @@
 //! Messages as lines of JSON: `{"key", "payload" or "payload_base64", "attributes": {}}`, both ways.
 
 use std::fmt;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use segmenter_core::entry::Fields;
 use segmenter_core::message::Content;
-use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 
 /// Bytes of one line: a payload of the limit in base64, or escaped, with key and attributes.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -62,26 +63,24 @@ pub(super) struct Numbered {
 
 /// Lines of a file, one by one, in bounded memory. Blank lines are skipped, and counted.
 pub(super) struct Lines<R> {
-    input: R,
+    input: BufReader<R>,
     number: u64,
-    payload_max: usize,
     buffer: Vec<u8>,
-    /// Bytes taken from the input.
-    pub(super) bytes: u64,
+    pub(super) bytes_read: u64,
 }
 
-impl<R: BufRead> Lines<R> {
-    pub(super) fn new(input: R, payload_max: usize) -> Lines<R> {
+impl<R: Read> Lines<R> {
+    pub(super) fn new(input: BufReader<R>) -> Lines<R> {
         Lines {
             input,
             number: 0,
-            payload_max,
             buffer: Vec::new(),
-            bytes: 0,
+            bytes_read: 0,
         }
     }
 
-    pub(super) fn next(&mut self) -> Option<Result<Numbered, BadLine>> {
+    /// `payload_max`: bytes, inclusive.
+    pub(super) fn next(&mut self, payload_max: usize) -> Option<Result<Numbered, BadLine>> {
         loop {
             self.buffer.clear();
             self.number += 1;
@@ -93,7 +92,7 @@ impl<R: BufRead> Lines<R> {
                 .read_until(b'\n', &mut self.buffer)
             {
                 Ok(0) => return None,
-                Ok(n) => self.bytes += n as u64,
+                Ok(n) => self.bytes_read += n as u64,
                 Err(error) => return bad(format!("reading failed: {error}")),
             }
             if self.buffer.len() > LINE_BYTES_MAX {
@@ -102,7 +101,7 @@ impl<R: BufRead> Lines<R> {
             if self.buffer.trim_ascii().is_empty() {
                 continue;
             }
-            return Some(match parse(&self.buffer, self.payload_max) {
+            return Some(match parse(&self.buffer, payload_max) {
                 Ok(content) => Ok(Numbered {
                     line: number,
                     content,
@@ -110,6 +109,11 @@ impl<R: BufRead> Lines<R> {
                 Err(why) => Err(BadLine { number, why }),
             });
         }
+    }
+
+    /// Whether the next line can be had without waiting for input. Blank lines may deceive it.
+    pub(super) fn has_next_at_hand(&self) -> bool {
+        self.input.buffer().contains(&b'\n')
     }
 }
 
@@ -133,27 +137,45 @@ fn parse(line: &[u8], payload_max: usize) -> Result<Content, String> {
     Content::new(line.key, payload, line.attributes.0, payload_max).map_err(|e| e.to_string())
 }
 
-/// The way back: what can be sent again as it is.
-pub(super) fn content(content: &Content) -> Map<String, Value> {
-    let mut object = Map::new();
-    object.insert("key".to_owned(), json!(content.key()));
-    match std::str::from_utf8(content.payload()) {
-        Ok(text) => object.insert("payload".to_owned(), json!(text)),
-        Err(_) => object.insert(
-            "payload_base64".to_owned(),
-            json!(STANDARD.encode(content.payload())),
-        ),
-    };
-    let attributes: Map<String, Value> = content
-        .attributes()
-        .iter()
-        .map(|(n, v)| (n.clone(), json!(v)))
-        .collect();
-    object.insert("attributes".to_owned(), Value::Object(attributes));
-    object
+/// The way back: what can be sent again as it is. Attributes keep their order.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(serialize_with = "in_order")]
+    attributes: &'a [(String, String)],
 }
 
-pub(super) fn text_or_base64(bytes: &[u8]) -> Value {
+impl<'a> Shown<'a> {
+    pub(super) fn of(content: &'a Content) -> Shown<'a> {
+        let payload = std::str::from_utf8(content.payload()).ok();
+        Shown {
+            key: content.key(),
+            payload,
+            payload_base64: match payload {
+                Some(_) => None,
+                None => Some(STANDARD.encode(content.payload())),
+            },
+            attributes: content.attributes(),
+        }
+    }
+}
+
+fn in_order<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}
+
+/// The fields of an entry that is none of ours.
+pub(super) fn foreign(fields: &Fields) -> Value {
+    let pair =
+        |(name, value): &(Vec<u8>, Vec<u8>)| json!([text_or_base64(name), text_or_base64(value)]);
+    fields.iter().map(pair).collect()
+}
+
+fn text_or_base64(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!(text),
         Err(_) => json!({"base64": STANDARD.encode(bytes)}),
@@ -165,8 +187,8 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<Result<(u64, Content), BadLine>> {
-        let mut lines = Lines::new(text.as_bytes(), 10);
-        std::iter::from_fn(|| lines.next())
+        let mut lines = Lines::new(BufReader::new(text.as_bytes()));
+        std::iter::from_fn(|| lines.next(10))
             .map(|l| l.map(|m| (m.line, m.content)))
             .collect()
     }
@@ -227,9 +249,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         for payload in [b"text".to_vec(), vec![0xff, 0x00]] {
-            let attributes = vec![("a".to_owned(), "1".to_owned())];
-            let message = Content::new("k", payload, attributes, 10).unwrap();
-            let line = Value::Object(content(&message)).to_string();
+            let attributes = ["z", "a", "m"].map(|name| (name.to_owned(), "1".to_owned()));
+            let message = Content::new("k", payload, attributes.to_vec(), 10).unwrap();
+            let line = serde_json::to_string(&Shown::of(&message)).unwrap();
             assert_eq!(lines(&line).remove(0).unwrap().1, message);
         }
     }

@@ -4,10 +4,13 @@
 //! Exit status: 0 done; 1 failed; 2 wrong usage, which is whatever can be refused by looking at
 //! arguments and configuration alone.
 
+mod address;
+mod append;
 mod args;
 mod dead;
 mod group;
 mod jsonl;
+mod read_ahead;
 mod run;
 mod send;
 mod stream;
@@ -16,11 +19,11 @@ mod tail;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use segmenter_core::names::{Namespace, StreamId, StreamName};
 use segmenter_redis::admin::{self, StreamInfo};
-use segmenter_redis::{Address, Broker};
+use segmenter_redis::{Broker, ConnectError};
 
 use crate::output::{Closed, Format, Out};
 use args::{Cli, Command, Global};
@@ -30,7 +33,6 @@ pub(crate) const USAGE: u8 = 2;
 
 /// For commands other than `run`: the shell that called them waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DEFAULT_URL: &str = "redis://127.0.0.1:6379";
 
 /// Refused by looking at arguments and configuration alone.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +105,7 @@ fn tell(format: Format, error: &anyhow::Error) {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { global, command } = cli;
+    let global = global.complete()?;
     match command {
         Command::Stream(command) => stream::run(&global, command).await,
         Command::Send(args) => send::run(&global, args).await,
@@ -118,6 +121,18 @@ impl Global {
         Out::new(self.format)
     }
 
+    /// Fills in from the environment what no flag said.
+    fn complete(mut self) -> anyhow::Result<Global> {
+        if self.namespace.is_none()
+            && let Some(text) = address::variable("SEGMENTER_NAMESPACE")?
+        {
+            let namespace = Namespace::new(text)
+                .map_err(|e| Usage(format!("SEGMENTER_NAMESPACE in the environment: {e}")))?;
+            self.namespace = Some(namespace);
+        }
+        Ok(self)
+    }
+
     fn namespace(&self) -> Namespace {
         self.namespace.clone().unwrap_or_else(|| {
             Namespace::new(crate::config::NAMESPACE).expect("a constant that is a name")
@@ -131,40 +146,27 @@ impl Global {
         }
     }
 
-    /// Flag or environment over `file` over the default.
-    fn address(&self, file: Option<&crate::config::RedisConfig>) -> anyhow::Result<Address> {
-        let url = self
-            .redis
-            .as_deref()
-            .or_else(|| file.and_then(|file| file.url.as_deref()))
-            .unwrap_or(DEFAULT_URL);
-        let path = self
-            .password_file
-            .as_deref()
-            .or_else(|| file.and_then(|file| file.password_file.as_deref()));
-        let password = match path {
-            None => None,
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("reading the password file {}", path.display()))?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-        };
-        Address::new(url, password).map_err(|e| Usage(e.to_string()).into())
-    }
-
     async fn connect(&self) -> anyhow::Result<Broker> {
-        let address = self.address(None)?;
+        let address = address::address(self, None)?;
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, Broker::connect(&address)).await;
-        let within = || {
-            format!(
+        let Ok(connected) = connected else {
+            bail!(
                 "Redis at {address} did not answer within {} s",
                 CONNECT_TIMEOUT.as_secs()
-            )
+            );
         };
-        connected
-            .with_context(within)?
-            .with_context(|| format!("Redis at {address}"))
+        connected.map_err(|error| {
+            let what = match &error {
+                ConnectError::Unreachable(_) => format!(
+                    "Redis at {address} cannot be reached; start one there, or name another with --redis URL or SEGMENTER_REDIS"
+                ),
+                ConnectError::Authentication(_) => format!(
+                    "Redis at {address} lets nobody in without the right password; give it with --password-file FILE, or in the URL"
+                ),
+                _ => format!("Redis at {address}"),
+            };
+            anyhow::Error::new(error).context(what)
+        })
     }
 
     /// The stream, which must exist.
@@ -178,14 +180,21 @@ impl Global {
             .await
             .with_context(|| format!("looking up stream {id}"))?;
         match found {
-            Some(info) if info.deleting => anyhow::bail!(
-                "stream {id} is being deleted; `segmenter stream delete {name}` finishes that"
-            ),
+            Some(info) if info.deleting => {
+                bail!(
+                    "stream {id} is being deleted; `segmenter stream delete {name}` finishes that"
+                )
+            }
             Some(info) => Ok((id, info)),
-            None => anyhow::bail!(
-                "stream {id} does not exist; create it with `segmenter --namespace {} stream create {name} --partitions N --capacity N`",
-                id.namespace
-            ),
+            None => {
+                let namespace = match id.namespace.as_str() {
+                    crate::config::NAMESPACE => String::new(),
+                    other => format!("--namespace {other} "),
+                };
+                bail!(
+                    "stream {id} does not exist; `segmenter {namespace}stream list` shows which do, `segmenter {namespace}stream create {name} --partitions N --capacity N` creates it"
+                )
+            }
         }
     }
 }

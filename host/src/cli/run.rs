@@ -7,11 +7,15 @@ use segmenter_core::names::HandlerName;
 use segmenter_core::port::Start;
 
 use super::Usage;
+use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
     BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig, SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
+
+/// What `run` reads when it is told neither a file nor a handler.
+const DEFAULT_FILE: &str = "segmenter.toml";
 
 pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCode> {
     let (check, wait) = (args.check, args.wait);
@@ -25,7 +29,7 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
         )
         .into());
     }
-    let address = global.address(Some(&config.redis))?;
+    let address = address::address(global, Some(&config.redis))?;
     host::run(RunOptions {
         config,
         address,
@@ -43,17 +47,32 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         );
         return Err(Usage(why).into());
     }
-    if let Some(path) = &args.config {
-        let mut config = Config::load(path).map_err(|e| Usage(e.to_string()))?;
+    let Some(module) = args.module else {
+        let path = args.config.unwrap_or_else(|| DEFAULT_FILE.into());
+        if path == Path::new(DEFAULT_FILE) && !path.exists() {
+            return Err(Usage(format!(
+                "there is no {DEFAULT_FILE} here; name a configuration with -c FILE, or give HANDLER.wasm with --stream and --group"
+            ))
+            .into());
+        }
+        let mut config = Config::load(&path).map_err(|e| Usage(e.to_string()))?;
         if args.member.is_some() {
             config.member = args.member;
         }
         return Ok(config);
+    };
+    if module.extension() == Some("toml".as_ref()) {
+        let why = format!(
+            "{0} is a configuration, not a handler; write `segmenter run -c {0}`",
+            module.display()
+        );
+        return Err(Usage(why).into());
     }
-    let (Some(module), Some(stream), Some(group)) = (args.module, args.stream, args.group) else {
-        return Err(Usage(
-            "give a configuration with -c, or HANDLER.wasm with --stream and --group".to_owned(),
-        )
+    let (Some(stream), Some(group)) = (args.stream, args.group) else {
+        return Err(Usage(format!(
+            "{} needs --stream S (what it reads) and --group G (which remembers how far it is)",
+            module.display()
+        ))
         .into());
     };
     let handler = HandlerConfig {
@@ -97,4 +116,21 @@ fn name_of(module: &Path) -> anyhow::Result<HandlerName> {
         .take(segmenter_core::limits::NAME_CHARS_MAX)
         .collect();
     HandlerName::new(name).map_err(|e| Usage(format!("{}: {e}", module.display())).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_is_named_after_its_file() {
+        let name = |path: &str| name_of(Path::new(path)).map(|name| name.to_string());
+        assert_eq!(name("dir/tally.wasm").unwrap(), "tally");
+        assert_eq!(name("my handler (2).wasm").unwrap(), "my_handler__2_");
+        assert_eq!(
+            name(&format!("{}.wasm", "x".repeat(100))).unwrap(),
+            "x".repeat(64)
+        );
+        assert!(name("..").unwrap_err().downcast_ref::<Usage>().is_some());
+    }
 }

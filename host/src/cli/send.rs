@@ -1,38 +1,31 @@
-//! `send`: one message, or a file of them. Messages of one partition are appended strictly in order:
-//! nothing later is sent before a refused rest, because order per key would be lost.
+//! `send`: one message, or a file of them; what was sent, and if not all, what not and why.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use segmenter_core::backoff::Backoff;
 use segmenter_core::limits;
-use segmenter_core::message::{Content, EntryId};
-use segmenter_core::names::{Partition, StreamId};
-use segmenter_core::partitioner;
+use segmenter_core::message::Content;
+use segmenter_core::names::Partition;
 use segmenter_core::port::{Append, AppendReply, Failure, Reply, Request};
-use segmenter_redis::Broker;
-use segmenter_redis::admin::StreamInfo;
+use segmenter_redis::{Broker, admin};
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::Usage;
+use super::append::{Accepted, Appender, Outcome, Stop};
 use super::args::{Global, SendArgs};
-use super::jsonl::{BadLine, Lines, Numbered};
-use crate::output::{Format, Out};
+use super::jsonl::{BadLine, Numbered};
+use super::read_ahead;
+use crate::output::{Closed, Format, Out};
 
-/// Messages that are read ahead and sent together.
-const CHUNK_MESSAGES: usize = 8_192;
-const CHUNK_BYTES: usize = 16 * 1024 * 1024;
-/// Between two tries at a full partition, or at a Redis that is away.
-const BACKOFF: Backoff = Backoff {
-    initial: Duration::from_millis(5),
-    max: Duration::from_millis(500),
-};
+/// Ranges of lines that an error names, at most.
+const RANGES_SHOWN: usize = 32;
 
 pub(super) async fn run(global: &Global, args: SendArgs) -> anyhow::Result<ExitCode> {
     match &args.jsonl {
@@ -45,22 +38,22 @@ async fn one(global: &Global, args: &SendArgs) -> anyhow::Result<ExitCode> {
     // Refused before anything is asked of Redis.
     let content = content(args)?;
     let broker = global.connect().await?;
-    let (stream, info) = global.stream(&broker, &args.stream).await?;
-    let sender = Sender {
-        broker,
-        stream,
-        info,
-        full_timeout: args.full_timeout,
-    };
-    let chunk = vec![Numbered { line: 1, content }];
-    let (answers, error) = sender.send(chunk).await;
-    if let Some(error) = error {
-        return Err(error);
+    let appender = appender(global, &broker, args).await?;
+    let outcome = appender.append(vec![Numbered { line: 1, content }]).await;
+    if let Some((partition, stop)) = outcome.stopped.first_key_value() {
+        return Err(match stop {
+            Stop::Unknown { why, .. } => anyhow!(
+                "the answer was lost, so the message may have been appended or not: look (`segmenter tail {} --from start`) before you send it again", args.stream
+            )
+            .context(why.clone()),
+            stop => anyhow!(reason(&broker, &appender, *partition, stop).await)
+                .context("the message was not sent"),
+        });
     }
     let mut out = global.out();
-    for (_, partition, id) in answers {
+    for Accepted { partition, id, .. } in outcome.accepted {
         match out.format {
-            Format::Json => answer(&mut out, partition, id, None)?,
+            Format::Json => out.object(&json!({"partition": partition.0, "id": id.to_string()}))?,
             Format::Human => out.line(&format!("partition {partition}  id {id}"))?,
         }
     }
@@ -70,12 +63,8 @@ async fn one(global: &Global, args: &SendArgs) -> anyhow::Result<ExitCode> {
 
 fn content(args: &SendArgs) -> anyhow::Result<Content> {
     let key = args.key.clone().unwrap_or_default().into_encoded_bytes();
-    let payload = args
-        .payload
-        .clone()
-        .unwrap_or_default()
-        .into_encoded_bytes();
-    let payload = if payload == b"-" {
+    let payload = args.payload.clone().unwrap_or_default();
+    let payload = if payload == "-" {
         let mut bytes = Vec::new();
         let limit = limits::PAYLOAD_BYTES_MAX as u64 + 1;
         io::stdin()
@@ -83,9 +72,15 @@ fn content(args: &SendArgs) -> anyhow::Result<Content> {
             .take(limit)
             .read_to_end(&mut bytes)
             .context("reading the payload from stdin")?;
+        if bytes.len() > limits::PAYLOAD_BYTES_MAX {
+            bail!(
+                "the payload on stdin has more than {} bytes, which is the limit",
+                limits::PAYLOAD_BYTES_MAX
+            );
+        }
         bytes
     } else {
-        payload
+        payload.into_encoded_bytes()
     };
     let mut attributes = Vec::new();
     for attribute in &args.attr {
@@ -99,76 +94,255 @@ fn content(args: &SendArgs) -> anyhow::Result<Content> {
 }
 
 async fn file(global: &Global, args: &SendArgs, path: &Path) -> anyhow::Result<ExitCode> {
-    let (input, size): (Box<dyn BufRead + Send>, Option<u64>) = if path == Path::new("-") {
-        (Box::new(BufReader::new(io::stdin())), None)
+    let (input, size): (Box<dyn Read + Send>, Option<u64>) = if path == Path::new("-") {
+        (Box::new(io::stdin()), None)
     } else {
         let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        let size = file.metadata().ok().map(|meta| meta.len());
-        (Box::new(BufReader::with_capacity(1 << 20, file)), size)
+        let meta = file.metadata().ok().filter(std::fs::Metadata::is_file);
+        (Box::new(file), meta.map(|meta| meta.len()))
     };
     let broker = global.connect().await?;
-    let (stream, info) = global.stream(&broker, &args.stream).await?;
-    let sender = Sender {
-        broker,
-        stream,
-        info,
-        full_timeout: args.full_timeout,
-    };
-    let (chunks_out, mut chunks) = mpsc::channel(2);
-    std::thread::spawn(move || read_ahead(input, &chunks_out));
+    let appender = appender(global, &broker, args).await?;
+    let mut parts = read_ahead::start(input);
     let bar = progress(global.format, size);
-    let mut out = global.out();
+    let mut answers = Answers::new(global.out());
     let mut sent = 0u64;
     let started = Instant::now();
-    while let Some(Chunk {
-        messages,
-        bytes,
-        bad,
-    }) = chunks.recv().await
-    {
-        let (answers, error) = sender.send(messages).await;
-        sent += answers.len() as u64;
-        if out.format == Format::Json {
-            for (line, partition, id) in answers {
-                // After a failure the answers have gaps; the line says which message each is for.
-                let line = error.is_some().then_some(line);
-                answer(&mut out, partition, id, line)?;
-            }
-            out.flush()?;
-        }
-        bar.set_position(if size.is_some() { bytes } else { sent });
+    while let Some(part) = parts.next().await {
+        let outcome = appender.append(part.messages).await;
+        sent += outcome.accepted.len() as u64;
+        answers.tell(&outcome)?;
+        bar.set_position(if size.is_some() {
+            part.bytes_read
+        } else {
+            sent
+        });
         bar.set_message(format!("{sent} messages"));
-        if let Some(error) = error {
+        if !outcome.stopped.is_empty() {
             bar.abandon();
-            return Err(error.context(format!("{sent} messages were sent, then it failed")));
+            let reasons = reasons(&broker, &appender, &outcome.stopped).await;
+            return Err(anyhow!(reasons).context(stopped(sent, &outcome)));
         }
-        if let Some(BadLine { number, why }) = bad {
+        if let Some(BadLine { number, why }) = part.bad {
             bar.abandon();
             bail!(
-                "line {number}: {why}; the {sent} messages before it were sent, nothing after it was"
+                "line {number}: {why}; {sent} messages before it were sent, nothing after it was"
             );
         }
     }
     bar.finish_and_clear();
-    if out.format == Format::Human {
+    if global.format == Format::Human {
         let seconds = started.elapsed().as_secs_f64();
-        out.line(&format!("{sent} messages sent in {seconds:.1} s"))?;
+        answers
+            .out
+            .line(&format!("{sent} messages sent in {seconds:.1} s"))?;
     }
-    out.flush()?;
+    answers.out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn answer(
-    out: &mut Out,
-    partition: Partition,
-    id: EntryId,
-    line: Option<u64>,
-) -> anyhow::Result<()> {
-    let mut object = json!({"partition": partition.0, "id": id.to_string()});
-    if let Some(line) = line {
-        object["line"] = json!(line);
+type Sending = Pin<Box<dyn Future<Output = Result<AppendReply, Failure>> + Send>>;
+
+async fn appender(
+    global: &Global,
+    broker: &Broker,
+    args: &SendArgs,
+) -> anyhow::Result<Appender<impl Fn(Append) -> Sending>> {
+    let (stream, info) = global.stream(broker, &args.stream).await?;
+    let broker = broker.clone();
+    Ok(Appender {
+        send: move |append| Box::pin(execute(broker.clone(), append)) as Sending,
+        stream,
+        uid: info.uid,
+        shape: info.shape,
+        full_timeout: args.full_timeout,
+    })
+}
+
+async fn execute(broker: Broker, append: Append) -> Result<AppendReply, Failure> {
+    match broker.execute(Request::Append(append)).await? {
+        Reply::Append(reply) => Ok(reply),
+        other => Err(Failure::Fatal(format!(
+            "the broker answered something else: {other:?}"
+        ))),
     }
-    out.object(&object)
+}
+
+/// One answer a line of input, in its order, for machines.
+struct Answers {
+    out: Out,
+    /// Somebody reads them.
+    heard: bool,
+}
+
+impl Answers {
+    fn new(out: Out) -> Answers {
+        let heard = out.format == Format::Json;
+        Answers { out, heard }
+    }
+
+    /// A reader that goes away does not end the sending: half a file would be sent without a word.
+    fn tell(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+        if !self.heard {
+            return Ok(());
+        }
+        match self.write(outcome) {
+            Err(error) if error.downcast_ref::<Closed>().is_some() => {
+                self.heard = false;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn write(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+        for Accepted {
+            line,
+            partition,
+            id,
+        } in &outcome.accepted
+        {
+            let mut object = json!({"partition": partition.0, "id": id.to_string()});
+            if !outcome.stopped.is_empty() {
+                // After a failure the answers have gaps; the line says which message each is for.
+                object["line"] = json!(line);
+            }
+            self.out.object(&object)?;
+        }
+        self.out.flush()
+    }
+}
+
+/// How far it came.
+fn stopped(sent: u64, outcome: &Outcome) -> String {
+    let first_left = outcome.first_left.unwrap_or_default();
+    let after = outcome
+        .accepted
+        .iter()
+        .filter(|one| one.line > first_left)
+        .count();
+    let mut text =
+        format!("{sent} messages were sent; the first that was not is line {first_left}");
+    if after > 0 {
+        text.push_str(&format!(
+            ", and {after} of those sent lie after it, because other partitions took theirs"
+        ));
+    }
+    text
+}
+
+/// What may have happened to which lines first: nobody may send those again unseen.
+async fn reasons<A>(
+    broker: &Broker,
+    appender: &Appender<A>,
+    stopped: &BTreeMap<Partition, Stop>,
+) -> String {
+    let mut unknown = Vec::new();
+    let mut lost = None;
+    let mut others = Vec::new();
+    for (partition, stop) in stopped {
+        match stop {
+            Stop::Unknown { why, lines } => {
+                unknown.extend_from_slice(lines);
+                lost = lost.or(Some(why));
+            }
+            stop => others.push((*partition, stop)),
+        }
+    }
+    let mut told = Vec::new();
+    if let Some(why) = lost {
+        unknown.sort_unstable();
+        told.push(format!(
+            "answers were lost ({why}), so these lines may have been appended or not, look before you send them again: {}",
+            ranges(&unknown)
+        ));
+    }
+    if let Some((partition, stop)) = others.first() {
+        let mut text = reason(broker, appender, *partition, stop).await;
+        if others.len() > 1 {
+            text.push_str(&format!(
+                "; {} more partitions failed with it",
+                others.len() - 1
+            ));
+        }
+        told.push(text);
+    }
+    told.join("; besides, ")
+}
+
+async fn reason<A>(
+    broker: &Broker,
+    appender: &Appender<A>,
+    partition: Partition,
+    stop: &Stop,
+) -> String {
+    let Appender {
+        stream,
+        shape,
+        full_timeout,
+        ..
+    } = appender;
+    match stop {
+        Stop::Full => {
+            let found = admin::describe_stream(broker, stream, *shape).await;
+            let partitions = found.unwrap_or_default();
+            let groups = partitions
+                .into_iter()
+                .find(|found| found.partition == partition)
+                .map(|found| found.groups);
+            let slowest = groups.map(|groups| groups.into_iter().min_by_key(|g| g.acked_through));
+            let hint = match slowest {
+                Some(Some(group)) => match group.lag {
+                    Some(lag) => format!(
+                        "group {} is the slowest there, {lag} entries behind",
+                        group.group
+                    ),
+                    None => format!("group {} is the slowest there", group.group),
+                },
+                Some(None) => {
+                    "no group reads it yet, so nothing may be dropped (`segmenter run` starts one)"
+                        .to_owned()
+                }
+                None => format!(
+                    "`segmenter stream describe {}` shows who lags",
+                    stream.stream
+                ),
+            };
+            format!(
+                "partition {partition} is full: it holds its capacity of {} entries, and had no room for {full_timeout:?} (--full-timeout); {hint}",
+                shape.capacity()
+            )
+        }
+        Stop::Away(why) => format!(
+            "Redis took nothing for partition {partition} for {full_timeout:?} (--full-timeout): {why}"
+        ),
+        Stop::Unknown { why, .. } => format!("the answer of partition {partition} was lost: {why}"),
+        Stop::Fatal(why) => format!("appending to partition {partition} of {stream}: {why}"),
+        Stop::Gone => format!(
+            "stream {stream} was deleted, or deleted and created anew, while messages were sent to it"
+        ),
+    }
+}
+
+/// `1-5, 7, 9-12` of sorted numbers.
+fn ranges(numbers: &[u64]) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => ranges.push((*number, *number)),
+        }
+    }
+    let text = |(first, last): &(u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    let shown: Vec<_> = ranges.iter().take(RANGES_SHOWN).map(text).collect();
+    let mut shown = shown.join(", ");
+    if let (Some((first, _)), Some((_, last))) = (ranges.get(RANGES_SHOWN), ranges.last()) {
+        shown.push_str(&format!(", and some of {first}-{last}"));
+    }
+    shown
 }
 
 fn progress(format: Format, size: Option<u64>) -> ProgressBar {
@@ -182,190 +356,45 @@ fn progress(format: Format, size: Option<u64>) -> ProgressBar {
         ),
         None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
     };
+    // Also while a full partition is waited for.
+    bar.enable_steady_tick(Duration::from_millis(200));
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
 }
 
-struct Chunk {
-    messages: Vec<Numbered>,
-    /// Read so far.
-    bytes: u64,
-    /// Why there is no more.
-    bad: Option<BadLine>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Parses on a thread of its own while the chunk before is being sent.
-fn read_ahead(input: impl BufRead, chunks: &mpsc::Sender<Chunk>) {
-    let mut lines = Lines::new(input, limits::PAYLOAD_BYTES_MAX);
-    loop {
-        let (mut messages, mut size) = (Vec::new(), 0);
-        let mut bad = None;
-        let mut ended = false;
-        while messages.len() < CHUNK_MESSAGES && size < CHUNK_BYTES {
-            match lines.next() {
-                Some(Ok(message)) => {
-                    size += message.content.bytes();
-                    messages.push(message);
-                }
-                Some(Err(line)) => {
-                    bad = Some(line);
-                    break;
-                }
-                None => {
-                    ended = true;
-                    break;
-                }
-            }
-        }
-        ended |= bad.is_some();
-        let chunk = Chunk {
-            messages,
-            bytes: lines.bytes,
-            bad,
+    #[test]
+    fn lines_are_told_as_ranges_and_not_without_end() {
+        assert_eq!(ranges(&[3]), "3");
+        assert_eq!(ranges(&[1, 2, 3, 5, 7, 8]), "1-3, 5, 7-8");
+        let odd: Vec<u64> = (0..200).map(|n| 2 * n + 1).collect();
+        let text = ranges(&odd);
+        assert!(text.starts_with("1, 3, 5, "), "{text}");
+        assert!(text.ends_with(", 63, and some of 65-399"), "{text}");
+    }
+
+    #[test]
+    fn it_is_told_how_far_it_came() {
+        let accepted = |line| Accepted {
+            line,
+            partition: Partition(0),
+            id: segmenter_core::message::EntryId::ZERO,
         };
-        if chunks.blocking_send(chunk).is_err() || ended {
-            return;
-        }
+        let mut outcome = Outcome {
+            accepted: vec![accepted(11), accepted(12)],
+            stopped: BTreeMap::new(),
+            first_left: Some(13),
+        };
+        assert_eq!(
+            stopped(12, &outcome),
+            "12 messages were sent; the first that was not is line 13"
+        );
+        outcome.accepted.push(accepted(15));
+        assert!(stopped(13, &outcome).contains("line 13, and 1 of those sent lie after it"));
     }
-}
-
-/// Line, partition and id of what was accepted.
-type Answers = Vec<(u64, Partition, EntryId)>;
-
-struct Sender {
-    broker: Broker,
-    stream: StreamId,
-    info: StreamInfo,
-    full_timeout: Duration,
-}
-
-impl Sender {
-    /// Partitions side by side, each in order. Answers are in the order of the lines.
-    async fn send(&self, messages: Vec<Numbered>) -> (Answers, Option<anyhow::Error>) {
-        let partitions = self.info.shape.partitions() as usize;
-        let mut by_partition: Vec<Vec<Numbered>> = (0..partitions).map(|_| Vec::new()).collect();
-        for message in messages {
-            let partition = partitioner::partition(message.content.key(), self.info.shape);
-            by_partition[partition.0 as usize].push(message);
-        }
-        let sending = by_partition
-            .into_iter()
-            .zip(self.info.shape.all())
-            .filter(|(messages, _)| !messages.is_empty())
-            .map(|(messages, partition)| self.send_to(partition, messages));
-        let mut answers = Vec::new();
-        let mut first_error = None;
-        for (lines, partition, ids, error) in futures_util::future::join_all(sending).await {
-            answers.extend(
-                lines
-                    .into_iter()
-                    .zip(ids)
-                    .map(|(line, id)| (line, partition, id)),
-            );
-            first_error = first_error.or(error);
-        }
-        answers.sort_unstable_by_key(|(line, ..)| *line);
-        (answers, first_error)
-    }
-
-    async fn send_to(
-        &self,
-        partition: Partition,
-        messages: Vec<Numbered>,
-    ) -> (Vec<u64>, Partition, Vec<EntryId>, Option<anyhow::Error>) {
-        let (lines, mut left): (Vec<u64>, Vec<Content>) =
-            messages.into_iter().map(|m| (m.line, m.content)).unzip();
-        let mut ids = Vec::with_capacity(lines.len());
-        let mut refused = 0u32;
-        let mut progress = Instant::now();
-        while !left.is_empty() {
-            let batch = first_batch(&left);
-            let request = Request::Append(Append {
-                stream: self.stream.clone(),
-                uid: self.info.uid.clone(),
-                partition,
-                messages: left[..batch].to_vec(),
-            });
-            let stopped = match self.broker.execute(request).await {
-                Ok(Reply::Append(AppendReply::Appended { ids: accepted })) => {
-                    if !accepted.is_empty() {
-                        progress = Instant::now();
-                        refused = 0;
-                        left.drain(..accepted.len());
-                        let all = accepted.len() == batch;
-                        ids.extend(accepted);
-                        if all {
-                            continue;
-                        }
-                    }
-                    format!(
-                        "partition {partition} is full: its capacity is {} entries, and no more may be trimmed before every group has acked them (`segmenter stream describe {}` shows who lags); no room within {:?}",
-                        self.info.shape.capacity(),
-                        self.stream.stream,
-                        self.full_timeout
-                    )
-                }
-                Ok(Reply::Append(AppendReply::StreamGone)) => {
-                    let error = anyhow::anyhow!(
-                        "stream {} was deleted, or deleted and created anew, while messages were sent to it",
-                        self.stream
-                    );
-                    return (lines, partition, ids, Some(error));
-                }
-                Ok(other) => {
-                    let error = anyhow::anyhow!("the broker answered something else: {other:?}");
-                    return (lines, partition, ids, Some(error));
-                }
-                Err(Failure::NotDone(why)) => {
-                    format!(
-                        "Redis did not take messages for partition {partition} within {:?}: {why}",
-                        self.full_timeout
-                    )
-                }
-                Err(Failure::Unknown(why)) => {
-                    let error = anyhow::anyhow!(
-                        "the answer for partition {partition} was lost ({why}): the messages of {} to {} with keys of this partition may have been appended or not; look before you send them again",
-                        what(lines[ids.len()]),
-                        what(lines[ids.len() + batch - 1]),
-                    );
-                    return (lines, partition, ids, Some(error));
-                }
-                Err(Failure::Fatal(why)) => {
-                    let error = anyhow::anyhow!(
-                        "appending to partition {partition} of {}: {why}",
-                        self.stream
-                    );
-                    return (lines, partition, ids, Some(error));
-                }
-            };
-            if progress.elapsed() >= self.full_timeout {
-                return (lines, partition, ids, Some(anyhow::anyhow!("{stopped}")));
-            }
-            refused = refused.saturating_add(1);
-            let noise = u64::from(partition.0)
-                .wrapping_mul(0x9e37_79b9)
-                .wrapping_add(u64::from(refused));
-            tokio::time::sleep(BACKOFF.wait(refused, noise)).await;
-        }
-        (lines, partition, ids, None)
-    }
-}
-
-fn what(line: u64) -> String {
-    format!("line {line}")
-}
-
-/// How many of `messages` go into one script: bounded by count and bytes, at least one.
-fn first_batch(messages: &[Content]) -> usize {
-    let mut bytes = 0;
-    let fits = messages
-        .iter()
-        .take(limits::APPEND_BATCH_MESSAGES_MAX)
-        .take_while(|message| {
-            bytes += message.bytes();
-            bytes <= limits::APPEND_BATCH_BYTES_MAX
-        });
-    fits.count().max(1)
 }

@@ -22,6 +22,10 @@ pub(super) async fn run(global: &Global, command: StreamCommand) -> anyhow::Resu
             retain,
         } => {
             let shape = Shape::new(partitions, capacity).map_err(|e| Usage(e.to_string()))?;
+            if let Some(retain) = retain.filter(|retain| *retain > capacity) {
+                let why = format!("--retain {retain}: use 0 to the capacity, {capacity}");
+                return Err(Usage(why).into());
+            }
             create(global, &name, shape, retain).await?;
         }
         StreamCommand::List => list(global).await?,

@@ -4,17 +4,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags};
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::EntryId;
 use segmenter_core::names::Partition;
 use segmenter_redis::{Delivery, Reader, admin};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::args::{Global, TailArgs};
 use super::jsonl;
+use crate::host::telemetry::{self, Event};
 use crate::output::{Format, Out, preview};
 
 /// Replies that may wait to be shown: a slow terminal slows the reading down.
@@ -34,7 +37,10 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
                 let mut groups = partition.groups.iter();
                 match groups.find(|g| g.group == group.as_str()) {
                     Some(group) => group.acked_through,
-                    None => bail!("stream {stream} has no group {group}"),
+                    None => bail!(
+                        "stream {stream} has no group {group}; `segmenter group list {}` shows which it has",
+                        args.stream
+                    ),
                 }
             }
             (None, None) => partition.last,
@@ -43,14 +49,18 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
     }
     // The reader is asked for a partition's next entries only when these were shown.
     let (replies_out, mut replies) = mpsc::channel(REPLIES.max(starts.len()));
-    let deliver = move |delivery| {
-        if let Delivery::Entries {
+    let format = global.format;
+    let deliver = move |delivery| match delivery {
+        Delivery::Entries {
             partition, entries, ..
-        } = delivery
-        {
+        } => {
             // One reply per partition is in the air at most, so there is room.
             let _ = replies_out.try_send((partition, entries));
         }
+        Delivery::Disconnected { reason } => {
+            telemetry::say(format, &Event::RedisAway { why: &reason });
+        }
+        Delivery::Connected => telemetry::say(format, &Event::RedisBack),
     };
     let reader = Arc::new(Reader::start(
         broker.address().clone(),
@@ -64,8 +74,10 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
     let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
     let mut out = global.out();
+    let mut unread = std::pin::pin!(unread());
     loop {
         tokio::select! {
+            () = &mut unread => break,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             reply = replies.recv() => {
@@ -80,6 +92,37 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends when whoever read stdout through a pipe is gone: on a quiet stream, nothing would be written
+/// that could fail.
+async fn unread() {
+    let (gone, is_gone) = oneshot::channel();
+    // A poll has no end for a file: the thread is left behind, and ends with the process.
+    std::thread::spawn(move || {
+        let stdout = std::io::stdout();
+        // No event is asked for; errors and hang-ups are told nevertheless.
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        loop {
+            match rustix::event::poll(&mut polled, None) {
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                // Then a write will have to find out.
+                Err(_) => return std::mem::forget(gone),
+            }
+        }
+        // Nobody may wait for it any more.
+        let _ = gone.send(());
+    });
+    let _ = is_gone.await;
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    partition: u32,
+    id: String,
+    #[serde(flatten)]
+    content: jsonl::Shown<'a>,
 }
 
 /// So that the entry itself is shown, too.
@@ -98,14 +141,14 @@ fn show(out: &mut Out, partition: Partition, raw: RawEntry) -> anyhow::Result<()
     let id = raw.id;
     let entry = entry::decode(raw, usize::MAX);
     match (out.format, &entry) {
-        (Format::Json, Entry::Ours { content, .. }) => {
-            let mut object = jsonl::content(content);
-            object.insert("partition".to_owned(), json!(partition.0));
-            object.insert("id".to_owned(), json!(id.to_string()));
-            out.object(&Value::Object(object))
-        }
-        (Format::Json, Entry::Foreign { why, .. }) => out.object(&json!({
+        (Format::Json, Entry::Ours { content, .. }) => out.object(&Line {
+            partition: partition.0,
+            id: id.to_string(),
+            content: jsonl::Shown::of(content),
+        }),
+        (Format::Json, Entry::Foreign { why, fields, .. }) => out.object(&json!({
             "partition": partition.0, "id": id.to_string(), "foreign": why.to_string(),
+            "fields": jsonl::foreign(fields),
         })),
         (Format::Human, Entry::Ours { content, .. }) => {
             let attributes: Vec<_> = content

@@ -1,6 +1,7 @@
 //! The configuration of a host: read, checked whole, with every default filled in. Knows the file and
 //! its ranges; must not ask Redis or load a module.
 
+mod keys;
 mod nearest;
 mod read;
 pub mod units;
@@ -45,7 +46,7 @@ pub struct RedisConfig {
 pub struct StreamConfig {
     pub name: StreamName,
     pub shape: Shape,
-    /// Acked entries kept per partition while there is room.
+    /// Acked entries kept per partition while there is room: 0, unless set, up to the capacity.
     pub retain: u64,
 }
 

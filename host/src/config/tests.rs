@@ -71,29 +71,50 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_table_and_the_nearest_known_one() {
+fn an_unknown_key_is_named_with_its_line_table_and_the_nearest_known_one() {
     check(
         &WHOLE.replace("capacity", "capactiy"),
-        &["[[stream]]", "capacity"],
+        &[
+            "line 10:",
+            "[[stream]] \"orders\"",
+            "\"capactiy\"",
+            "mean \"capacity\"",
+        ],
     );
     check(
         &format!("nmaespace = 'x'\n{WHOLE}"),
-        &["top level", "nmaespace", "\"namespace\""],
+        &["line 1:", "top level", "nmaespace", "\"namespace\""],
     );
     check(
         &WHOLE.replace("deadline", "deadlin"),
-        &["billing", "limits", "deadlin", "\"deadline\""],
+        &["line 21:", "billing", "limits", "deadlin", "\"deadline\""],
+    );
+    check(
+        &WHOLE.replace("initial", "inital"),
+        &["line 24:", "billing", "retry, backoff", "\"initial\""],
     );
     check(
         &WHOLE.replace("url", "zzzzzzzz"),
         &["[redis]", "known are: url, password_file"],
     );
+    // Of several, the first in the file.
+    check("zzz = 1\naaa = 1\n", &["line 1:", "\"zzz\""]);
 }
 
 #[test]
 fn a_value_that_is_wrong_says_what_is_right() {
     for (from, to, says) in [
-        ("\"5s\"", "5", &["drain_timeout", "bare number", "unit"][..]),
+        (
+            "\"5s\"",
+            "5",
+            &[
+                "line 4: the top level",
+                "drain_timeout",
+                "bare number 5;",
+                "unit",
+            ][..],
+        ),
+        ("\"5s\"", "true", &["drain_timeout", "is true", "text"]),
         ("\"5s\"", "\"5\"", &["drain_timeout", "no unit"]),
         ("\"5s\"", "\"2h\"", &["drain_timeout", "100ms to 1h"]),
         ("\"16MiB\"", "\"1KiB\"", &["memory", "64KiB"]),
@@ -106,9 +127,28 @@ fn a_value_that_is_wrong_says_what_is_right() {
         (
             "partitions = 16",
             "partitions = \"16\"",
-            &["partitions", "whole number"],
+            &["partitions is a text", "whole number"],
         ),
-        ("capacity = 100_000", "", &["capacity", "missing"]),
+        (
+            "partitions = 16",
+            "partitions = 5_000_000_000",
+            &["5000000000 partitions", "1 to 4096"],
+        ),
+        (
+            "capacity = 100_000",
+            "",
+            &["capacity is missing", "line 7: [[stream]]"],
+        ),
+        (
+            "capacity = 100_000",
+            "capacity = -1",
+            &["capacity", "negative"],
+        ),
+        (
+            "retain = 7",
+            "retain = 100_001",
+            &["retain is 100001", "100000"],
+        ),
         ("\"end\"", "\"middle\"", &["start", "beginning"]),
         ("billing.wasm", "billing.js", &["module", ".wasm"]),
         (
