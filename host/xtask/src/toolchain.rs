@@ -129,8 +129,9 @@ fn host() -> anyhow::Result<String> {
 fn fetch(into: &Path) -> anyhow::Result<()> {
     let depends = |package: &str, prefix: &str| -> anyhow::Result<String> {
         let said = cache::quiet(Command::new("apt-cache").args(["depends", package]))?;
-        said.split_whitespace()
-            .find(|word| word.starts_with(prefix))
+        said.lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with(prefix))
             .map(str::to_owned)
             .with_context(|| format!("{package} depends on no {prefix}…"))
     };

@@ -251,3 +251,18 @@ fn sigterm_finishes_the_running_call_commits_it_and_releases() {
         "a drain leaves nothing to repeat"
     );
 }
+
+#[test]
+fn a_guest_in_c_is_a_handler_like_any_other() {
+    let world = World::with_stream(1, 100);
+    let guest = guest("c-lines");
+    let line = serde_json::json!({"key": "k", "payload": "one\ntwo\nthree"}).to_string();
+    let sent = world.send_lines(&[line]);
+    let args = [guest.to_str().unwrap(), "--stream", "s", "--group", "g"];
+    let host = Host::start(&world.url, &args);
+    world.until_acked(1, "g");
+    let lines = host.stop();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0].message(), sent[0]);
+    assert_eq!(lines[0].text, "lines=2 bytes=13");
+}
