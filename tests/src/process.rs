@@ -28,7 +28,16 @@ pub fn binary() -> &'static PathBuf {
             .expect("in target/PROFILE/deps");
         let path = profile_dir.join("segmenter");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "segmenter", "--target-dir"]);
+        // The selection of `cargo xtask test`: another one would compile wasmtime a second time.
+        build.args([
+            "test",
+            "--quiet",
+            "--workspace",
+            "--no-run",
+            "--test",
+            "binary",
+        ]);
+        build.arg("--target-dir");
         build.arg(profile_dir.parent().expect("target/PROFILE"));
         if profile_dir.ends_with("release") {
             build.arg("--release");
@@ -184,8 +193,9 @@ pub struct Host {
 impl Host {
     /// Starts it and waits until it is ready.
     pub fn start(url: &str, args: &[&str]) -> Host {
-        let mut host = Host::spawn(url, args);
-        host.event("ready");
+        let host = Host::spawn(url, args);
+        // Two streams, in no order: a guest's line may come before it.
+        host.find("event ready", true, |line| line["event"] == "ready");
         host
     }
 
@@ -205,14 +215,23 @@ impl Host {
 
     /// The next line for which `wanted` is true; those before it are dropped.
     pub fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.find(what, false, wanted)
+    }
+
+    fn find(&self, what: &str, keep: bool, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         let (mutex, news) = &*self.heard;
         let mut heard = mutex.lock().expect("no panic");
         loop {
-            while let Some(line) = heard.lines.pop_front() {
-                if wanted(&line) {
-                    return line;
+            if let Some(at) = heard.lines.iter().position(&wanted) {
+                let line = heard.lines.remove(at).expect("it is there");
+                if !keep {
+                    heard.lines.drain(..at);
                 }
+                return line;
+            }
+            if !keep {
+                heard.lines.clear();
             }
             let said = || heard.raw.join("\n");
             assert!(

@@ -88,17 +88,31 @@ cases! {
         a_commit_never_goes_back,
         a_commit_may_ack_an_id_that_is_no_entry;
     members:
-        the_first_member_is_active_and_the_next_stands_by,
+        a_join_is_a_new_generation_and_tells_when_another_expires,
         a_heartbeat_changes_no_generation,
         a_heartbeat_of_nobody_is_unknown,
-        a_join_with_a_live_id_supersedes_and_keeps_its_place,
+        a_join_with_a_live_id_supersedes,
         a_join_sent_again_by_the_same_incarnation_changes_nothing,
         an_overtaken_sync_is_ignored,
-        who_leaves_makes_the_oldest_of_the_others_active,
-        the_active_member_stays_active_while_it_lives,
+        who_leaves_is_a_member_no_more,
         a_silent_member_expires_after_its_session_timeout_and_not_before,
         who_heartbeats_does_not_expire,
         nobody_expires_for_a_time_in_which_nobody_was_heard,
         a_member_of_an_earlier_stream_is_told_that_it_is_gone,
         nobody_joins_a_stream_that_is_being_deleted;
+    assignment:
+        who_joins_is_on_duty_and_gets_what_it_installed,
+        a_partition_is_granted_only_when_its_owner_has_it_no_more,
+        what_was_granted_counts_as_owned_though_its_taker_was_not_heard_since,
+        a_grant_whose_answer_was_lost_is_given_again,
+        who_is_not_known_to_have_what_its_digest_says_is_asked_for_it_whole,
+        an_install_for_an_older_generation_or_a_second_one_is_overtaken,
+        the_duty_passes_on_if_its_bearer_does_nothing,
+        an_expired_member_has_nothing,
+        a_member_started_again_has_its_assignment_at_once,
+        a_member_reports_what_the_coordinator_forgot,
+        what_a_member_refuses_is_told_to_who_is_on_duty,
+        who_drains_is_granted_nothing,
+        more_members_than_partitions_stand_by,
+        a_group_takes_no_more_members_than_it_may;
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use segmenter_redis::admin::{self, GroupInfo};
+use segmenter_redis::admin::{self, GroupInfo, MemberInfo};
 use serde_json::json;
 
 use super::args::{Global, GroupCommand};
@@ -58,7 +58,9 @@ fn object(group: &str, found: &GroupInfo) -> serde_json::Value {
             json!({
                 "member": m.member,
                 "incarnation": m.incarnation,
-                "active": m.active,
+                "assigned": m.assigned,
+                "owned": m.owned,
+                "draining": m.draining,
                 "since_heartbeat_ms": m.since_heartbeat_ms,
                 "session_timeout_ms": m.session_timeout_ms,
             })
@@ -87,6 +89,14 @@ fn object(group: &str, found: &GroupInfo) -> serde_json::Value {
     })
 }
 
+fn state(member: &MemberInfo) -> &'static str {
+    match (member.draining, member.assigned.is_empty()) {
+        (true, _) => "leaving",
+        (false, true) => "standby",
+        (false, false) => "active",
+    }
+}
+
 fn tables(out: &mut Out, found: &GroupInfo) -> anyhow::Result<()> {
     let members: Vec<_> = found
         .members
@@ -94,14 +104,23 @@ fn tables(out: &mut Out, found: &GroupInfo) -> anyhow::Result<()> {
         .map(|m| {
             vec![
                 m.member.clone(),
-                if m.active { "active" } else { "standby" }.to_owned(),
+                state(m).to_owned(),
+                Some(m.assigned.clone())
+                    .filter(|a| !a.is_empty())
+                    .unwrap_or_else(|| "-".to_owned()),
                 format!("{} ms ago", m.since_heartbeat_ms),
                 format!("{} ms", m.session_timeout_ms),
             ]
         })
         .collect();
     out.table(
-        &["MEMBER", "STATE", "HEARTBEAT", "SESSION TIMEOUT"],
+        &[
+            "MEMBER",
+            "STATE",
+            "ASSIGNED",
+            "HEARTBEAT",
+            "SESSION TIMEOUT",
+        ],
         &members,
         "no live members",
     )?;

@@ -52,6 +52,8 @@ pub struct Plan {
     pub session_timeout: Duration,
     pub drain_timeout: Duration,
     pub retry: Backoff,
+    /// Of one call.
+    pub deadline: Duration,
     /// Bytes, inclusive.
     pub payload_max: usize,
 }

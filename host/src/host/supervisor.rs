@@ -6,18 +6,20 @@ use std::sync::Arc;
 use segmenter_core::consumer::{BROKER_BACKOFF, Claim};
 use segmenter_core::consumer::{Config as ConsumerConfig, Consumer, Event as ConsumerEvent};
 use segmenter_core::lease::Owner;
-use segmenter_core::member::{self, Command, Event, Exit, Member, Standing};
+use segmenter_core::member::{self, Command, Event, Exit, Member, News, Standing};
 use segmenter_core::names::{Incarnation, MemberId, Partition, Shape, Uid};
-use segmenter_core::port::{Failure, Reply, Request, Sync, SyncReply, Verify};
+use segmenter_core::port::{
+    Failure, Install, InstallReply, Reply, Request, Sync, SyncReply, Verify,
+};
 use segmenter_core::time::{Duration, Time};
-use segmenter_redis::{Broker, Delivery, News, Reader};
+use segmenter_redis::{Broker, Delivery, Reader, Subscription};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
 use super::handler::Handler;
 use super::random;
 use super::telemetry;
-use super::worker::{Mailbox, Shared, Worker, odd};
+use super::worker::{Dropped, Mailbox, Shared, Worker, odd};
 use super::{Plan, Say};
 
 /// What a supervisor is made of.
@@ -35,6 +37,7 @@ pub(super) struct Supervisor<H> {
 /// What reaches the supervisor while it runs. Each kind is bounded by what is in the air.
 enum Input {
     Synced(Result<SyncReply, Failure>),
+    Installed(Result<InstallReply, Failure>),
     Verified(Vec<(Partition, Claim)>, Result<Reply, Failure>),
     Connected,
     Disconnected(String),
@@ -75,7 +78,7 @@ impl<H: Handler> Supervisor<H> {
             dropped: dropped_out,
         });
         let workers = self.start_workers(&shared, &input_out);
-        let mut news = News::start(&self.broker, &self.plan.stream, &self.plan.group);
+        let mut news = Subscription::start(&self.broker, &self.plan.stream, &self.plan.group);
         let mut member = Member::new(self.member_config(), clock::now());
         let mut ready = Some(ready);
         let mut cut_at: Option<Time> = None;
@@ -83,18 +86,35 @@ impl<H: Handler> Supervisor<H> {
         loop {
             while let Some(command) = member.poll(clock::now()) {
                 match command {
-                    Command::Sync(sync) => self.sync(sync, &input_out),
+                    Command::Sync(sync) => {
+                        self.sync(sync, &input_out);
+                        if let Some(partition) = workers.hung(self.plan.call_limit()) {
+                            member.handle(clock::now(), Event::Hung(partition));
+                        }
+                    }
+                    Command::Install(install) => self.install(install, &input_out),
                     Command::Assign(p) => workers.tell(p, ConsumerEvent::Assigned),
                     Command::Revoke(p) => workers.tell(p, ConsumerEvent::Revoked),
                     Command::Verify => self.verify(&workers, &input_out),
                     Command::Now(standing) => {
-                        self.stands(standing);
+                        self.stands(&standing);
                         if standing != Standing::Outside
                             && let Some(ready) = ready.take()
                         {
                             let _ = ready.send(());
                         }
                     }
+                    Command::Rebalanced {
+                        generation,
+                        why,
+                        plan,
+                    } => self.say.event(&telemetry::Event::Rebalanced {
+                        handler: self.plan.handler.as_str(),
+                        generation,
+                        why: &why,
+                        moves: plan.moves.len(),
+                        plan: plan.to_string(),
+                    }),
                     Command::Exit(exit) => return exit,
                 }
             }
@@ -108,17 +128,20 @@ impl<H: Handler> Supervisor<H> {
                         self.say.redis(result.as_ref().err());
                         member.handle(clock::now(), Event::Synced(result));
                     }
+                    Input::Installed(result) => {
+                        member.handle(clock::now(), Event::Installed(result));
+                    }
                     Input::Verified(claims, reply) => {
                         workers.verified(claims, reply);
                         member.handle(clock::now(), Event::Verified);
                     }
-                    Input::Connected => member.handle(clock::now(), Event::News),
+                    Input::Connected => member.handle(clock::now(), Event::News(News::Changed)),
                     Input::Disconnected(why) => self.say.away(&why),
                 },
-                Some(partition) = dropped.recv() => {
-                    member.handle(clock::now(), Event::Dropped(partition));
+                Some(Dropped { partition, refuse }) = dropped.recv() => {
+                    member.handle(clock::now(), Event::Dropped { partition, refuse });
                 }
-                () = news.recv() => member.handle(clock::now(), Event::News),
+                news = news.recv() => member.handle(clock::now(), Event::News(news)),
                 Ok(()) = orders.changed() => {
                     if let Order::Leave { by } = *orders.borrow_and_update() {
                         leave_by = Some(by);
@@ -200,6 +223,7 @@ impl<H: Handler> Supervisor<H> {
                 version: self.handler.version().clone(),
                 retry: self.plan.retry,
                 broker: BROKER_BACKOFF,
+                give_up: self.plan.session_timeout,
                 payload_max: self.plan.payload_max,
                 seed: noise.wrapping_add(u64::from(partition.0)),
             });
@@ -241,6 +265,18 @@ impl<H: Handler> Supervisor<H> {
         });
     }
 
+    fn install(&self, install: Install, input: &mpsc::UnboundedSender<Input>) {
+        let (broker, input) = (self.broker.clone(), input.clone());
+        tokio::spawn(async move {
+            let result = match broker.execute(Request::Install(install)).await {
+                Ok(Reply::Install(reply)) => Ok(reply),
+                Ok(other) => Err(odd(&other)),
+                Err(failure) => Err(failure),
+            };
+            let _ = input.send(Input::Installed(result));
+        });
+    }
+
     fn verify(&self, workers: &Workers, input: &mpsc::UnboundedSender<Input>) {
         let claims = workers.claims();
         let request = Request::Verify(Verify {
@@ -255,16 +291,19 @@ impl<H: Handler> Supervisor<H> {
         });
     }
 
-    fn stands(&self, standing: Standing) {
+    fn stands(&self, standing: &Standing) {
         let handler = self.plan.handler.as_str();
         self.say.event(&match standing {
-            Standing::Active { generation } => telemetry::Event::Active {
-                handler,
+            Standing::Member {
                 generation,
-            },
-            Standing::Standby { generation } => telemetry::Event::Standby {
+                members,
+                assignment,
+            } => telemetry::Event::Assigned {
                 handler,
-                generation,
+                generation: *generation,
+                members: *members,
+                count: assignment.len(),
+                partitions: assignment.to_string(),
             },
             Standing::Outside => telemetry::Event::Outside { handler },
         });
@@ -296,6 +335,20 @@ impl Workers {
             .collect()
     }
 
+    /// A partition whose call runs for longer than any may.
+    fn hung(&self, limit: Duration) -> Option<Partition> {
+        let now = clock::now();
+        let hangs = |mailbox: &Mailbox| {
+            mailbox
+                .calling_since()
+                .is_some_and(|since| now.since(since) > limit)
+        };
+        let mut numbered = self.mailboxes.iter().zip(0..);
+        numbered
+            .find(|(mailbox, _)| hangs(mailbox))
+            .map(|(_, p)| Partition(p))
+    }
+
     fn held(&self) -> usize {
         self.claims().len()
     }
@@ -310,7 +363,15 @@ impl Workers {
     }
 }
 
+/// Beyond a call's deadline: for a cancel to take effect.
+const CALL_GRACE: Duration = Duration::from_secs(5);
+
 impl Plan {
+    /// A call that runs for longer cannot be cancelled.
+    fn call_limit(&self) -> Duration {
+        self.deadline + CALL_GRACE
+    }
+
     /// Of the drain timeout, what is kept for commit, release and leave after the calls were cut.
     fn drain_grace_us(&self) -> u64 {
         let grace = (self.drain_timeout / 5).min(Duration::from_secs(1));

@@ -28,15 +28,21 @@ pub enum Event<'a> {
         capacity: u64,
         existed: bool,
     },
-    /// This member owns all partitions from now on.
-    Active {
+    /// A member of a generation, with these partitions; without any it stands by.
+    Assigned {
         handler: &'a str,
         generation: u64,
+        members: u32,
+        count: usize,
+        partitions: String,
     },
-    /// Another member is active; this one takes over if that one leaves or dies.
-    Standby {
+    /// An assignment that this member computed is in force.
+    Rebalanced {
         handler: &'a str,
         generation: u64,
+        why: &'a str,
+        moves: usize,
+        plan: String,
     },
     /// Expelled, or the group is new: joining again.
     Outside {
@@ -115,18 +121,29 @@ impl Event<'_> {
                 "stream {stream}: {partitions} partitions of {capacity} entries{}",
                 if *existed { "" } else { ", created" }
             ),
-            Event::Active {
+            Event::Assigned {
                 handler,
                 generation,
+                members,
+                count,
+                partitions,
             } => {
-                format!("{handler}: active in generation {generation}, owns all partitions")
+                let of = format!("generation {generation}, {members} members");
+                match count {
+                    0 => format!("{handler}: standing by ({of})"),
+                    1 => format!("{handler}: has partition {partitions} ({of})"),
+                    _ => format!("{handler}: has {count} partitions, {partitions} ({of})"),
+                }
             }
-            Event::Standby {
+            Event::Rebalanced {
                 handler,
                 generation,
-            } => format!(
-                "{handler}: standing by in generation {generation}; another member is active"
-            ),
+                why,
+                plan,
+                ..
+            } => {
+                format!("{handler}: rebalanced for generation {generation}, because {why}: {plan}")
+            }
             Event::Outside { handler } => {
                 format!("{handler}: not a member any more; joining again")
             }

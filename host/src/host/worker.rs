@@ -2,6 +2,7 @@
 //! It decides nothing itself, and must not know Wasm or Redis' commands.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use segmenter_core::consumer::{Claim, Command, Consumer, Event, Settled};
@@ -33,7 +34,14 @@ pub(super) struct Shared<H> {
     /// End of the member's trust window.
     pub(super) trust: watch::Receiver<Time>,
     /// Partitions that are held no more.
-    pub(super) dropped: mpsc::UnboundedSender<Partition>,
+    pub(super) dropped: mpsc::UnboundedSender<Dropped>,
+}
+
+/// A partition that is held no more.
+pub(super) struct Dropped {
+    pub(super) partition: Partition,
+    /// The broker refused it for too long.
+    pub(super) refuse: bool,
 }
 
 /// How the supervisor reaches a worker. The channel holds one answer per request in the air and what
@@ -42,13 +50,22 @@ pub(super) struct Shared<H> {
 pub(super) struct Mailbox {
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) claim: Arc<Mutex<Option<Claim>>>,
+    /// When the call in the air began, in µs; 0: there is none.
+    calling_since: Arc<AtomicU64>,
 }
 
 impl Mailbox {
     pub(super) fn new() -> (Mailbox, mpsc::UnboundedReceiver<Event>) {
         let (events, inbox) = mpsc::unbounded_channel();
-        let claim = Arc::default();
-        (Mailbox { events, claim }, inbox)
+        let mailbox = Mailbox {
+            events,
+            claim: Arc::default(),
+            calling_since: Arc::default(),
+        };
+        (mailbox, inbox)
+    }
+    pub(super) fn calling_since(&self) -> Option<Time> {
+        Some(Time(self.calling_since.load(Ordering::Relaxed))).filter(|since| *since != Time::ZERO)
     }
     fn set_claim(&self, claim: Option<Claim>) {
         *self.claim.lock().expect("never panics while held") = claim;
@@ -69,6 +86,7 @@ pub(super) struct Worker<H: Handler> {
     instance: Option<H::Instance>,
     /// The supervisor waits to hear that nothing is held.
     owes_report: bool,
+    refuse: bool,
     turns: u32,
 }
 
@@ -92,6 +110,7 @@ impl<H: Handler> Worker<H> {
             trust,
             instance: None,
             owes_report: false,
+            refuse: false,
             turns: 0,
         }
     }
@@ -111,7 +130,10 @@ impl<H: Handler> Worker<H> {
             }
             if self.owes_report && self.consumer.is_idle() {
                 self.owes_report = false;
-                let _ = self.shared.dropped.send(self.partition);
+                let _ = self.shared.dropped.send(Dropped {
+                    partition: self.partition,
+                    refuse: std::mem::take(&mut self.refuse),
+                });
             }
             let trust_until = *self.trust.borrow_and_update();
             let wake = self.consumer.poll_timeout(clock::now(), trust_until);
@@ -149,6 +171,8 @@ impl<H: Handler> Worker<H> {
         if self.turns.is_multiple_of(MESSAGES_PER_TURN) {
             tokio::task::yield_now().await;
         }
+        let calling_since = self.mailbox.calling_since.clone();
+        calling_since.store(clock::now().0, Ordering::Relaxed);
         let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
         let shared = self.shared.clone();
         let outcome = {
@@ -182,6 +206,7 @@ impl<H: Handler> Worker<H> {
                 }
             }
         };
+        calling_since.store(0, Ordering::Relaxed);
         if outcome == Outcome::Cancelled {
             instance = None;
         }
@@ -251,8 +276,9 @@ impl<H: Handler> Worker<H> {
                     other => Event::Released(Err(no_answer(other))),
                 });
             }
-            Command::Lost { why } => {
+            Command::Lost { why, refuse } => {
                 self.owes_report = true;
+                self.refuse |= refuse;
                 shared.say.event(&telemetry::Event::PartitionLost {
                     handler: plan.handler.as_str(),
                     partition: partition.0,

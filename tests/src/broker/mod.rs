@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::lease::Lease;
+use segmenter_core::member::News;
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
+use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeadLetter, EnsureGroup,
-    EnsureGroupReply, Failure, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply,
-    Reply, Request, SyncKind, SyncReply, Verify, VerifyReply,
+    EnsureGroupReply, Failure, Install, InstallReply, Read, ReadReply, Register, RegisterReply,
+    Release, ReleaseReply, Reply, Request, Sync, SyncKind, SyncReply, Verify, VerifyReply,
 };
 
 use members::Members;
@@ -24,7 +26,7 @@ use partition::Log;
 pub struct MemoryBroker {
     streams: BTreeMap<StreamId, Stream>,
     groups: BTreeMap<(StreamId, GroupName), Members>,
-    news: Vec<(StreamId, GroupName)>,
+    news: Vec<(StreamId, GroupName, News)>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,12 +57,13 @@ impl MemoryBroker {
             Request::Commit(r) => Reply::Commit(self.commit(now_us, r)?),
             Request::Release(r) => Reply::Release(self.release(&r)),
             Request::Verify(r) => Reply::Verify(self.verify(&r)),
-            Request::Sync(r) => Reply::Sync(self.sync(now_us, r)),
+            Request::Sync(r) => Reply::Sync(self.sync(now_us, &r)),
+            Request::Install(r) => Reply::Install(self.install(&r)),
         })
     }
 
-    /// Groups with a new generation since the last call: what Redis would publish.
-    pub fn take_news(&mut self) -> Vec<(StreamId, GroupName)> {
+    /// What Redis would have published since the last call.
+    pub fn take_news(&mut self) -> Vec<(StreamId, GroupName, News)> {
         std::mem::take(&mut self.news)
     }
 
@@ -147,6 +150,16 @@ impl MemoryBroker {
             .get(&(stream.clone(), group.clone()))
             .map(Members::names)
             .unwrap_or_default()
+    }
+
+    /// What each member of a group should have; `None` while the newest generation has no assignment.
+    pub fn assignment(
+        &self,
+        stream: &StreamId,
+        group: &GroupName,
+    ) -> Option<BTreeMap<MemberId, PartitionSet>> {
+        let members = self.groups.get(&(stream.clone(), group.clone()))?;
+        members.assignment()
     }
 
     fn partition(&self, stream: &StreamId, partition: Partition) -> Option<&Log> {
@@ -276,7 +289,7 @@ impl MemoryBroker {
         }
     }
 
-    fn sync(&mut self, now_us: u64, r: segmenter_core::port::Sync) -> SyncReply {
+    fn sync(&mut self, now_us: u64, r: &Sync) -> SyncReply {
         let there = self
             .streams
             .get(&r.stream)
@@ -285,13 +298,31 @@ impl MemoryBroker {
             return SyncReply::StreamGone;
         }
         let key = (r.stream.clone(), r.group.clone());
-        let members = self.groups.entry(key.clone()).or_default();
-        let before = members.generation();
-        let reply = members.sync(now_us / 1_000, r);
-        if members.generation() != before {
-            self.news.push(key);
-        }
+        let reply = self
+            .groups
+            .entry(key.clone())
+            .or_default()
+            .sync(now_us / 1_000, r);
+        self.publish(key);
         reply
+    }
+
+    fn install(&mut self, r: &Install) -> InstallReply {
+        let key = (r.stream.clone(), r.group.clone());
+        let reply = match self.groups.get_mut(&key) {
+            Some(members) => members.install(r),
+            None => InstallReply::StreamGone,
+        };
+        self.publish(key);
+        reply
+    }
+
+    fn publish(&mut self, key: (StreamId, GroupName)) {
+        if let Some(members) = self.groups.get_mut(&key) {
+            let news = members.take_news().into_iter();
+            self.news
+                .extend(news.map(|news| (key.0.clone(), key.1.clone(), news)));
+        }
     }
 }
 

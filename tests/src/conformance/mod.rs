@@ -3,6 +3,7 @@
 
 pub mod cases;
 mod memory;
+mod puppet;
 mod real;
 pub mod scene;
 
@@ -13,6 +14,7 @@ use segmenter_core::port::{DeadLetter, Failure, Reply, Request};
 use std::time::Duration;
 
 pub use memory::MemorySubject;
+pub use puppet::Puppet;
 pub use real::RealSubject;
 pub use scene::{Held, Scene};
 

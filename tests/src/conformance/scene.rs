@@ -1,5 +1,6 @@
 //! A stream on a subject, with the requests that cases make all the time in short words.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use segmenter_core::entry::RawEntry;
@@ -10,10 +11,11 @@ use segmenter_core::names::{
     GroupName, Incarnation, MemberId, Namespace, Partition, Shape, StreamId, StreamName, Uid,
     Version,
 };
+use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
-    Failure, Read, Register, RegisterReply, Release, ReleaseReply, Reply, Request, Start, Sync,
-    SyncKind, SyncReply, Verify,
+    Failure, Install, InstallReply, Read, Register, RegisterReply, Release, ReleaseReply, Reply,
+    Request, Start, Sync, SyncReply, Verify,
 };
 
 use super::Subject;
@@ -293,24 +295,30 @@ impl<'a> Scene<'a> {
             .leases
     }
 
-    pub fn sync(
-        &mut self,
-        kind: SyncKind,
-        member: &str,
-        who: &str,
-        counter: u64,
-        session_timeout: Duration,
-    ) -> SyncReply {
+    /// A sync as it is given, but for stream, uid and group.
+    pub fn sync(&mut self, sync: Sync) -> SyncReply {
         let request = Sync {
             stream: self.stream.clone(),
             uid: self.uid.clone(),
             group: self.group.clone(),
-            kind,
-            member: MemberId::new(member).expect("a name"),
-            incarnation: incarnation(who),
-            counter,
-            session_timeout,
+            ..sync
         };
         answer!(self.subject, Sync, request).expect("an answer")
+    }
+
+    pub fn install(
+        &mut self,
+        generation: u64,
+        assignment: BTreeMap<MemberId, PartitionSet>,
+    ) -> InstallReply {
+        let request = Install {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            group: self.group.clone(),
+            generation,
+            assignment,
+            moves: 0,
+        };
+        answer!(self.subject, Install, request).expect("an answer")
     }
 }

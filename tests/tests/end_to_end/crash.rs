@@ -64,7 +64,7 @@ fn killed_in_the_middle_and_started_again_it_handles_everything_in_order() {
 }
 
 #[test]
-fn a_standby_takes_over_when_the_active_one_is_killed_and_when_it_leaves() {
+fn members_share_the_partitions_and_take_over_from_one_that_is_killed_or_leaves() {
     let world = World::with_stream(4, 10_000);
     let tally = guest("tally");
     let args = [tally.to_str().unwrap(), "--stream", "s", "--group", "g"];
@@ -73,18 +73,24 @@ fn a_standby_takes_over_when_the_active_one_is_killed_and_when_it_leaves() {
     let first = Host::start(&world.url, &args);
     sent.extend(world.send_numbered(100, 10));
     world.until_acked(4, "g");
-    let mut second = Host::start(&world.url, &args);
-    assert!(second.guest_lines().is_empty(), "it stands by");
+    let second = Host::start(&world.url, &args);
     let third = Host::start(&world.url, &args);
-    lines.extend(first.kill());
+    world.until_shared(&[1, 1, 2]);
     sent.extend(world.send_numbered(100, 10));
-    second.event("active");
     world.until_acked(4, "g");
-    assert!(third.guest_lines().is_empty(), "it stands by");
+    for host in [&second, &third] {
+        assert!(!host.guest_lines().is_empty(), "each has a share");
+    }
+    lines.extend(first.kill());
+    world.until_shared(&[2, 2]);
+    sent.extend(world.send_numbered(100, 10));
+    world.until_acked(4, "g");
     lines.extend(second.stop());
+    world.until_shared(&[4]);
     sent.extend(world.send_numbered(100, 10));
     world.until_acked(4, "g");
     lines.extend(third.stop());
+    lines.sort_by_key(|line| line.at_us);
     let judgement = judge(&sent, &lines);
     assert_eq!(
         (judgement.lost, judgement.out_of_order, judgement.duplicates),

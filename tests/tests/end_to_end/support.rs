@@ -100,6 +100,23 @@ impl World {
         (0..partitions).map(of).collect()
     }
 
+    /// Waits until every partition has an owner and so many members own so many each, in rising order.
+    pub(crate) fn until_shared(&self, shares: &[usize]) {
+        process::until(&format!("members own {shares:?} partitions"), || {
+            let args = ["--format", "json", "group", "describe", "s", "g"];
+            let described = self.run(&args).ok();
+            let mut owned: BTreeMap<String, usize> = BTreeMap::new();
+            for partition in described.objects()[0]["partitions"].as_array()? {
+                *owned
+                    .entry(partition["owner"].as_str()?.to_owned())
+                    .or_default() += 1;
+            }
+            let mut found: Vec<usize> = owned.into_values().collect();
+            found.sort();
+            (found == shares).then_some(())
+        });
+    }
+
     /// Waits until everything is acked: lag 0 and pending 0 in every partition.
     pub(crate) fn until_acked(&self, partitions: u32, group: &str) {
         process::until("all partitions have lag 0 and pending 0", || {

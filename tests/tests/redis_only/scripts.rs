@@ -3,12 +3,12 @@
 use crate::LONG;
 use segmenter_core::names::Uid;
 use segmenter_core::port::{
-    AcquireReply, AppendReply, Commit, CommitReply, DeadLetter, Failure, Register, Reply, Request,
-    Start, SyncKind, SyncReply,
+    AcquireReply, AppendReply, Commit, CommitReply, DeadLetter, Failure, InstallReply, Register,
+    Reply, Request, Start, SyncKind,
 };
 use segmenter_redis::Key;
 use segmenter_tests::conformance::scene::{P0, group, message, shape, stream_id};
-use segmenter_tests::conformance::{RealSubject, Scene, Subject};
+use segmenter_tests::conformance::{Puppet, RealSubject, Scene, Subject};
 
 #[test]
 fn a_server_that_forgot_the_scripts_is_told_again() {
@@ -67,7 +67,17 @@ fn keys_of_another_type_are_an_error_that_changes_nothing() {
     let mut scene = Scene::with_group(&mut real, 2);
     let ids = scene.append(2);
     let held = scene.acquire("a");
-    scene.sync(SyncKind::Join, "m", "m1", 1, LONG);
+    let mut other = Puppet::new("other", "o1", LONG);
+    let joined = Puppet::new("m", "m1", LONG).joins(&mut scene);
+    let sync = other.says(&scene, SyncKind::Join);
+    let install = segmenter_core::port::Install {
+        stream: stream.clone(),
+        uid: scene.uid.clone(),
+        group: billing.clone(),
+        generation: joined.generation,
+        assignment: [("m".parse().unwrap(), "0".parse().unwrap())].into(),
+        moves: 1,
+    };
     let commit = Commit {
         trim: true,
         caught_up: true,
@@ -82,17 +92,7 @@ fn keys_of_another_type_are_an_error_that_changes_nothing() {
     };
     let uid = scene.uid.clone();
     drop(scene);
-    let sync = |counter| segmenter_core::port::Sync {
-        stream: stream.clone(),
-        uid: uid.clone(),
-        group: billing.clone(),
-        kind: SyncKind::Join,
-        member: "other".parse().unwrap(),
-        incarnation: "o1".parse().unwrap(),
-        counter,
-        session_timeout: LONG,
-    };
-    for (n, key) in keys.iter().enumerate() {
+    for (n, key) in (1..).zip(&keys) {
         let key = key.to_string();
         let kept: u64 = real.command(&["EXISTS", &key]);
         if kept == 1 {
@@ -108,7 +108,11 @@ fn keys_of_another_type_are_an_error_that_changes_nothing() {
                 partition: P0,
                 messages: vec![message(1)],
             }),
-            Request::Sync(sync(n as u64 + 1)),
+            Request::Sync(segmenter_core::port::Sync {
+                counter: n,
+                ..sync.clone()
+            }),
+            Request::Install(install.clone()),
             Request::EnsureGroup(segmenter_core::port::EnsureGroup {
                 stream: stream.clone(),
                 uid: uid.clone(),
@@ -216,11 +220,13 @@ fn without_memory_append_is_refused_and_commit_trim_and_sync_go_on() {
     }
     scene.commit(&mut held, ids[99], 100, true);
     assert!(scene.log_ids().is_empty(), "trimmed");
-    let joined = scene.sync(SyncKind::Join, "a", "a1", 1, LONG);
-    assert!(
-        matches!(joined, SyncReply::Member { active: true, .. }),
-        "{joined:?}"
+    let mut member = Puppet::new("a", "a1", LONG);
+    let joined = member.joins(&mut scene);
+    assert_eq!(
+        member.installs(&mut scene, 1, &joined),
+        InstallReply::Installed
     );
+    assert_eq!(member.beats(&mut scene).granted.to_string(), "0");
     let next = scene.acquire("b");
     assert_eq!(next.acked, ids[99]);
 }

@@ -2,6 +2,7 @@
 //! follows from what. It turns `(now, event)` into commands. It must not know async, clocks,
 //! randomness, Redis, Wasm or any other I/O; its manifest proves it.
 
+pub mod assignor;
 pub mod backoff;
 pub mod consumer;
 pub mod entry;
@@ -11,6 +12,7 @@ pub mod member;
 pub mod message;
 pub mod names;
 pub mod outcome;
+pub mod partition_set;
 pub mod partitioner;
 pub mod port;
 pub mod time;

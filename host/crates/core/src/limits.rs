@@ -4,6 +4,8 @@
 pub const NAME_CHARS_MAX: usize = 64;
 /// Partitions of a stream. 4,096 is what the scale tests cover.
 pub const PARTITIONS_MAX: u32 = 4_096;
+/// Live members of one group: more are refused. A sync looks at each of them.
+pub const MEMBERS_MAX: usize = 1_000;
 /// Entries per partition that a stream can be created with.
 pub const CAPACITY_ENTRIES_MAX: u64 = 1_000_000_000;
 /// Payload bytes, inclusive, unless configured otherwise.

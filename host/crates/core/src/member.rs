@@ -1,27 +1,32 @@
-//! A member of a group: joins, keeps its session, learns what it owns, leaves. `(now, event)` in,
-//! commands out. It must not know what a partition does with its time (see `consumer`), nor how a sync
-//! travels.
+//! A member of a group: joins, keeps its session, takes what it is granted, gives back what it is not
+//! assigned any more, computes an assignment when that is its duty, leaves. `(now, event)` in, commands
+//! out. It must not know what a partition does with its time (see `consumer`), nor how a sync travels.
 //!
 //! ```text
-//!   Joining ──Member──▶ In (active: owns all partitions | standby) ──Leave──▶ Draining ──▶ Leaving ──▶ Out
-//!      ▲                 │                                                                          ▲
-//!      └────Unknown──────┘                 Superseded, StreamGone ──────────────────────────────────┘
+//!   Joining ──Member──▶ In ──Leave──▶ Draining ──nothing held──▶ Leaving ──▶ Out
+//!      ▲                │                                                     ▲
+//!      └────Unknown─────┘           Superseded, StreamGone, Full ─────────────┘
+//!
+//!   one partition:  assigned ──granted──▶ held ──not assigned any more──▶ revoked ──Dropped──▶ reported
 //! ```
 //!
 //! Invariants:
 //! - The trust window ends `session timeout − margin` after the *start* of the last sync that was
 //!   answered: local time may only make us stop sooner.
-//! - A partition that was lost is assigned again only by a sync that began after the loss was known.
+//! - A partition is taken only if a sync that began when it was not held granted it. So what was lost
+//!   comes back only by a sync that began after the loss was known.
+//! - What a sync reports as owned is all that may still have an effect here.
 //! - One sync in the air at a time; each has a higher counter than the one before.
-//!
-//! Smallest form: one live member is active and owns all partitions, the others stand by. What will
-//! replace it is an assignment per partition; the consumer's side of the contract stays.
+//! - An assignment is followed as it is answered, whatever its generation: any rule that compares
+//!   generations gets stuck when the coordinator goes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use crate::assignor::{self, Plan};
 use crate::backoff::Backoff;
 use crate::names::{GroupName, Incarnation, MemberId, Partition, StreamId, Uid};
-use crate::port::{Failure, Sync, SyncKind, SyncReply};
+use crate::partition_set::PartitionSet;
+use crate::port::{Duty, Failure, Install, InstallReply, Membership, Sync, SyncKind, SyncReply};
 use crate::time::{Duration, Time};
 
 #[derive(Debug, Clone)]
@@ -46,17 +51,38 @@ impl Config {
     pub fn margin(&self) -> Duration {
         self.session_timeout / 6
     }
+    /// For how long a partition is not asked for that could not be committed to.
+    pub fn refusal(&self) -> Duration {
+        self.session_timeout * 10
+    }
+}
+
+/// What the group announces. Whatever is missed, the next heartbeat finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// An assignment is in force.
+    Assigned,
+    /// A member has these no more.
+    Released(PartitionSet),
+    /// Anything else, or something may have been missed: sync, and compare the leases.
+    Changed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Synced(Result<SyncReply, Failure>),
-    /// A change was announced, or may have been missed: the connection is new.
-    News,
-    /// A partition is not held any more: lost, drained or broken off.
-    Dropped(Partition),
+    Installed(Result<InstallReply, Failure>),
+    News(News),
+    /// A partition is not held any more: lost, drained or broken off. `refuse`: it could not be
+    /// committed to for a session timeout.
+    Dropped {
+        partition: Partition,
+        refuse: bool,
+    },
     /// All leases were compared.
     Verified,
+    /// A call runs on beyond its deadline and cannot be cancelled: others must take over.
+    Hung(Partition),
     /// Drain and leave.
     Leave,
 }
@@ -64,22 +90,29 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Sync(Sync),
+    Install(Install),
     Assign(Partition),
     Revoke(Partition),
     /// Compare all held leases with what Redis says, in one request.
     Verify,
-    /// Membership changed: for the log and for `ready`.
+    /// Membership or assignment changed: for the log and for `ready`.
     Now(Standing),
+    /// An assignment by this member is in force: for the log.
+    Rebalanced {
+        generation: u64,
+        why: String,
+        plan: Plan,
+    },
     Exit(Exit),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    Active {
+    /// A member; with nothing assigned it stands by.
+    Member {
         generation: u64,
-    },
-    Standby {
-        generation: u64,
+        members: u32,
+        assignment: PartitionSet,
     },
     /// Not known to be a member: joining again.
     Outside,
@@ -96,9 +129,7 @@ pub enum Exit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Joining,
-    In {
-        active: bool,
-    },
+    In,
     /// Still a member: heartbeats go on while partitions drain.
     Draining,
     Leaving,
@@ -110,24 +141,37 @@ pub struct Member {
     config: Config,
     phase: Phase,
     counter: u64,
-    /// Start of the sync in the air.
-    syncing: Option<Time>,
+    /// The sync in the air: its start, and the digest of what it reports.
+    syncing: Option<(Time, u64)>,
     next_sync: Time,
     failures: u32,
     trust_until: Time,
-    /// Partitions that the supervisor was told to take and has not dropped.
-    assigned: Vec<bool>,
-    /// The counter of the newest sync when a partition was dropped: only a later one assigns it again.
-    dropped_at: BTreeMap<Partition, u64>,
+    /// What the coordinator wants this member to have, as last answered.
+    assignment: PartitionSet,
+    /// What it was told to take and has not dropped.
+    held: PartitionSet,
+    /// Of these, what it was told to give back.
+    revoked: PartitionSet,
+    /// Until when a partition is not asked for.
+    refused: BTreeMap<Partition, Time>,
+    /// Digest of what the coordinator takes this member to have. `None`: not sure, tell it whole.
+    told: Option<u64>,
+    /// The assignment that this member computed, while it is being installed.
+    installing: Option<(u64, String, Plan)>,
     verifying: bool,
     next_verify: Time,
     standing: Option<Standing>,
-    commands: std::collections::VecDeque<Command>,
+    commands: VecDeque<Command>,
     noise: u64,
 }
 
 /// After a sync that failed. The ceiling is the heartbeat itself.
 const SYNC_BACKOFF_INITIAL: Duration = Duration::from_millis(50);
+
+const NEVER: Time = Time(u64::MAX);
+
+/// Not sooner than this after a sync, whatever Redis says: it counts in ms, and a hot loop helps nobody.
+const EXPIRY_WAIT_MIN: Duration = Duration::from_millis(5);
 
 impl Member {
     pub fn new(config: Config, now: Time) -> Member {
@@ -138,12 +182,16 @@ impl Member {
             next_sync: now,
             failures: 0,
             trust_until: Time::ZERO,
-            assigned: vec![false; config.partitions as usize],
-            dropped_at: BTreeMap::new(),
+            assignment: PartitionSet::new(),
+            held: PartitionSet::new(),
+            revoked: PartitionSet::new(),
+            refused: BTreeMap::new(),
+            told: None,
+            installing: None,
             verifying: false,
             next_verify: now + config.session_timeout,
             standing: None,
-            commands: std::collections::VecDeque::new(),
+            commands: VecDeque::new(),
             noise: config.seed | 1,
             config,
         }
@@ -155,30 +203,38 @@ impl Member {
     }
 
     pub fn handle(&mut self, now: Time, event: Event) {
+        if self.phase == Phase::Out {
+            return;
+        }
         match event {
             Event::Synced(result) => self.synced(now, result),
-            Event::News => {
-                self.next_sync = self.next_sync.min(now);
-                self.next_verify = self.next_verify.min(now);
-            }
-            Event::Dropped(partition) => {
-                if let Some(assigned) = self.assigned.get_mut(partition.0 as usize) {
-                    *assigned = false;
+            Event::Installed(result) => self.installed(now, result),
+            Event::News(news) => self.heard(now, &news),
+            Event::Dropped { partition, refuse } => {
+                self.held.remove(partition);
+                self.revoked.remove(partition);
+                // While it cannot even sync, nothing is known about the partition alone.
+                if refuse && now < self.trust_until {
+                    let until = now + self.config.refusal();
+                    self.refused.insert(partition, until);
                 }
-                self.dropped_at.insert(partition, self.counter);
-                match self.phase {
-                    // Sync at once: it alone can give the partition back.
-                    Phase::In { active: true } => self.next_sync = self.next_sync.min(now),
-                    Phase::Draining => self.leave_if_drained(now),
-                    _ => {}
+                // Sync at once: others wait for it, and only a sync can give it back.
+                if matches!(self.phase, Phase::In | Phase::Draining) {
+                    self.sync_at(now);
                 }
+                self.leave_if_drained(now);
             }
             Event::Verified => {
                 self.verifying = false;
                 self.next_verify = now + self.config.session_timeout;
             }
+            Event::Hung(partition) => self.out(Exit::Fatal(format!(
+                "the handler hangs in partition {partition} and cannot be cancelled: this host ends, so that others take over; please report it"
+            ))),
             Event::Leave => match self.phase {
-                Phase::Joining | Phase::In { .. } => {
+                Phase::Joining | Phase::In => {
+                    // Told at once, so that others get what is released as soon as it is.
+                    self.sync_at(now);
                     self.phase = Phase::Draining;
                     self.revoke_all();
                     self.leave_if_drained(now);
@@ -196,18 +252,9 @@ impl Member {
             return None;
         }
         if self.syncing.is_none() && now >= self.next_sync {
-            let kind = match self.phase {
-                Phase::Joining => SyncKind::Join,
-                Phase::In { .. } | Phase::Draining => SyncKind::Heartbeat,
-                Phase::Leaving | Phase::Out => SyncKind::Leave,
-            };
-            self.counter += 1;
-            self.syncing = Some(now);
-            self.next_sync = NEVER;
-            return Some(Command::Sync(self.sync(kind)));
+            return Some(Command::Sync(self.sync(now)));
         }
-        let holds = self.assigned.iter().any(|assigned| *assigned);
-        if !self.verifying && holds && now >= self.next_verify {
+        if !self.verifying && !self.held.is_empty() && now >= self.next_verify {
             self.verifying = true;
             return Some(Command::Verify);
         }
@@ -219,12 +266,24 @@ impl Member {
             return None;
         }
         let sync = self.syncing.is_none().then_some(self.next_sync);
-        let holds = self.assigned.iter().any(|assigned| *assigned);
+        let holds = !self.held.is_empty();
         let verify = (!self.verifying && holds).then_some(self.next_verify);
         [sync, verify].into_iter().flatten().min()
     }
 
-    fn sync(&self, kind: SyncKind) -> Sync {
+    fn sync(&mut self, now: Time) -> Sync {
+        let kind = match self.phase {
+            Phase::Joining => SyncKind::Join,
+            Phase::In | Phase::Draining => SyncKind::Heartbeat,
+            Phase::Leaving | Phase::Out => SyncKind::Leave,
+        };
+        self.counter += 1;
+        let owned_digest = self.held.digest();
+        self.syncing = Some((now, owned_digest));
+        self.next_sync = NEVER;
+        self.refused.retain(|_, until| *until > now);
+        // Sure again only once it is answered.
+        let whole = self.told.take() != Some(owned_digest);
         Sync {
             stream: self.config.stream.clone(),
             uid: self.config.uid.clone(),
@@ -234,11 +293,21 @@ impl Member {
             incarnation: self.config.incarnation.clone(),
             counter: self.counter,
             session_timeout: self.config.session_timeout,
+            draining: self.phase == Phase::Draining,
+            owned_digest,
+            owned: whole.then(|| self.held.clone()),
+            refused: self.refused.keys().copied().collect(),
+            known: self.assignment.digest(),
+            wants: self.wants(),
         }
     }
 
+    fn wants(&self) -> bool {
+        self.phase != Phase::Draining && !self.assignment.minus(&self.held).is_empty()
+    }
+
     fn synced(&mut self, now: Time, result: Result<SyncReply, Failure>) {
-        let Some(started) = self.syncing.take() else {
+        let Some((started, reported)) = self.syncing.take() else {
             return;
         };
         match result {
@@ -247,7 +316,7 @@ impl Member {
                     // The connection may be a new one, to a Redis that went back.
                     self.next_verify = now;
                 }
-                self.answered(now, started, reply);
+                self.answered(now, started, reported, reply);
             }
             Err(Failure::Fatal(why)) => self.out(Exit::Fatal(why)),
             Err(_) if self.phase == Phase::Leaving => self.out(Exit::Left),
@@ -262,53 +331,29 @@ impl Member {
                     .rotate_left(13)
                     .wrapping_mul(0x2545_f491_4f6c_dd1d)
                     | 1;
-                let retry = now + backoff.wait(self.failures, self.noise);
-                self.next_sync = self.next_sync.min(retry);
+                self.sync_at(now + backoff.wait(self.failures, self.noise));
             }
         }
     }
 
-    fn answered(&mut self, now: Time, started: Time, reply: SyncReply) {
+    fn answered(&mut self, now: Time, started: Time, reported: u64, reply: SyncReply) {
         match reply {
-            SyncReply::Member {
-                generation,
-                active,
-                next_expiry,
-                ..
-            } => {
-                self.trust_until = started + (self.config.session_timeout - self.config.margin());
-                let heartbeat = started + self.config.heartbeat();
-                // Someone must sync at the moment when another may expire: that is what expires it.
-                let expiry = next_expiry.map_or(heartbeat, |wait| now + wait.max(EXPIRY_WAIT_MIN));
-                // What a drop or news asked for meanwhile stays asked for.
-                self.next_sync = self.next_sync.min(heartbeat).min(expiry);
-                match self.phase {
-                    Phase::Joining | Phase::In { .. } => {
-                        self.phase = Phase::In { active };
-                        let standing = if active {
-                            Standing::Active { generation }
-                        } else {
-                            Standing::Standby { generation }
-                        };
-                        self.stand(standing);
-                        if active {
-                            self.assign();
-                        } else {
-                            self.revoke_all();
-                        }
-                    }
-                    Phase::Draining | Phase::Leaving | Phase::Out => {}
-                }
+            SyncReply::Member(membership) => {
+                // What was granted, the coordinator knows without having digested it.
+                let sure = !membership.tell_owned && membership.granted.is_empty();
+                self.told = sure.then_some(reported);
+                self.membership(now, started, membership);
             }
             SyncReply::Unknown => {
-                // Expired: whoever is active now may have our partitions. The lease decides about what
-                // is in the air; no new call starts until we are in again.
+                // Expired: others may have our partitions. The lease decides about what is in the air;
+                // no new call starts until we are in again.
                 self.trust_until = Time::ZERO;
-                self.next_sync = now;
+                self.installing = None;
                 match self.phase {
                     Phase::Leaving => self.out(Exit::Left),
-                    Phase::Draining => self.next_sync = now + self.config.heartbeat(),
+                    Phase::Draining => self.sync_at(now + self.config.heartbeat()),
                     _ => {
+                        self.sync_at(now);
                         self.phase = Phase::Joining;
                         self.next_verify = now;
                         self.stand(Standing::Outside);
@@ -317,61 +362,155 @@ impl Member {
             }
             SyncReply::Superseded => self.out(Exit::Superseded),
             SyncReply::StreamGone => self.out(Exit::StreamGone),
-            SyncReply::Overtaken => self.next_sync = now,
+            SyncReply::Overtaken => self.sync_at(now),
             SyncReply::Left => self.out(Exit::Left),
+            SyncReply::Full => self.out(Exit::Fatal(format!(
+                "group {} has {} members, which is all that a group may have",
+                self.config.group,
+                crate::limits::MEMBERS_MAX
+            ))),
         }
     }
 
-    fn assign(&mut self) {
-        for (index, assigned) in self.assigned.iter_mut().enumerate() {
-            let partition = Partition(u32::try_from(index).expect("partitions are u32"));
-            let dropped_at = self.dropped_at.get(&partition).copied().unwrap_or(0);
-            if !*assigned && dropped_at < self.counter {
-                *assigned = true;
-                self.dropped_at.remove(&partition);
-                self.commands.push_back(Command::Assign(partition));
+    fn membership(&mut self, now: Time, started: Time, reply: Membership) {
+        self.trust_until = started + (self.config.session_timeout - self.config.margin());
+        // Someone must sync at the moment when another may expire: that is what expires it.
+        let expiry = reply
+            .next_expiry
+            .map(|wait| now + wait.max(EXPIRY_WAIT_MIN));
+        self.sync_at(started + self.config.heartbeat());
+        self.sync_at(expiry.unwrap_or(NEVER));
+        if self.phase == Phase::Joining {
+            self.phase = Phase::In;
+        }
+        if let Some(assignment) = reply.assignment {
+            self.assignment = assignment;
+        }
+        if self.phase == Phase::In {
+            self.stand(Standing::Member {
+                generation: reply.generation,
+                members: reply.members,
+                assignment: self.assignment.clone(),
+            });
+            for partition in self.held.minus(&self.assignment).iter() {
+                self.revoke(partition);
             }
+            for partition in reply.granted.iter() {
+                self.take(partition);
+            }
+        }
+        if reply.tell_owned {
+            self.sync_at(now);
+        }
+        if let Some(duty) = reply.duty
+            && self.installing.is_none()
+        {
+            self.install(reply.generation, duty);
+        }
+    }
+
+    /// A partition of which this member was told that it is its own now.
+    fn take(&mut self, partition: Partition) {
+        if partition.0 < self.config.partitions && self.held.insert(partition) {
+            self.commands.push_back(Command::Assign(partition));
+        }
+    }
+
+    fn revoke(&mut self, partition: Partition) {
+        if self.revoked.insert(partition) {
+            self.commands.push_back(Command::Revoke(partition));
         }
     }
 
     fn revoke_all(&mut self) {
-        for (index, assigned) in self.assigned.iter().enumerate() {
-            if *assigned {
-                let partition = Partition(u32::try_from(index).expect("partitions are u32"));
-                self.commands.push_back(Command::Revoke(partition));
+        for partition in self.held.clone().iter() {
+            self.revoke(partition);
+        }
+    }
+
+    fn install(&mut self, generation: u64, duty: Duty) {
+        let plan = assignor::assign(self.config.partitions, &duty.candidates);
+        self.commands.push_back(Command::Install(Install {
+            stream: self.config.stream.clone(),
+            uid: self.config.uid.clone(),
+            group: self.config.group.clone(),
+            generation,
+            assignment: plan.assignment.clone(),
+            moves: u32::try_from(plan.moves.len()).unwrap_or(u32::MAX),
+        }));
+        self.installing = Some((generation, duty.why, plan));
+    }
+
+    fn installed(&mut self, now: Time, result: Result<InstallReply, Failure>) {
+        let Some((generation, why, plan)) = self.installing.take() else {
+            return;
+        };
+        match result {
+            Ok(InstallReply::Installed) => {
+                self.commands.push_back(Command::Rebalanced {
+                    generation,
+                    why,
+                    plan,
+                });
+                self.sync_if_member(now);
+            }
+            // The generation moved on; whoever moved it is on duty, perhaps this member still.
+            Ok(InstallReply::Overtaken) => self.sync_if_member(now),
+            Ok(InstallReply::StreamGone) => self.sync_if_member(now),
+            // The next sync tells whether it is in force, and on whom the duty is.
+            Err(_) => {}
+        }
+        self.leave_if_drained(now);
+    }
+
+    fn heard(&mut self, now: Time, news: &News) {
+        match news {
+            News::Assigned => self.sync_if_member(now),
+            News::Released(partitions) => {
+                if partitions.meets(&self.assignment.minus(&self.held)) {
+                    self.sync_if_member(now);
+                }
+            }
+            News::Changed => {
+                self.sync_if_member(now);
+                self.next_verify = self.next_verify.min(now);
             }
         }
     }
 
+    fn sync_if_member(&mut self, now: Time) {
+        if matches!(self.phase, Phase::In | Phase::Draining) {
+            self.sync_at(now);
+        }
+    }
+
+    /// What was asked for sooner stays.
+    fn sync_at(&mut self, at: Time) {
+        self.next_sync = self.next_sync.min(at);
+    }
+
     fn leave_if_drained(&mut self, now: Time) {
-        if self.assigned.iter().any(|assigned| *assigned) {
+        if self.phase != Phase::Draining || !self.held.is_empty() || self.installing.is_some() {
             return;
         }
         if self.counter == 0 {
             self.out(Exit::Left);
         } else {
             self.phase = Phase::Leaving;
-            self.next_sync = now;
+            self.sync_at(now);
         }
     }
 
     fn stand(&mut self, standing: Standing) {
-        if self.standing != Some(standing) {
-            self.standing = Some(standing);
+        if self.standing.as_ref() != Some(&standing) {
+            self.standing = Some(standing.clone());
             self.commands.push_back(Command::Now(standing));
         }
     }
 
     fn out(&mut self, exit: Exit) {
-        if self.phase != Phase::Out {
-            self.phase = Phase::Out;
-            self.trust_until = Time::ZERO;
-            self.commands.push_back(Command::Exit(exit));
-        }
+        self.phase = Phase::Out;
+        self.trust_until = Time::ZERO;
+        self.commands.push_back(Command::Exit(exit));
     }
 }
-
-const NEVER: Time = Time(u64::MAX);
-
-/// Not sooner than this after a sync, whatever Redis says: it counts in ms, and a hot loop helps nobody.
-const EXPIRY_WAIT_MIN: Duration = Duration::from_millis(5);

@@ -2,10 +2,14 @@
 //! it and so does the in-memory broker of the tests; one conformance suite holds both to it. It must not
 //! know how either does it. What a request's subject refuses is an answer, not a failure.
 
+use std::collections::BTreeMap;
+
+use crate::assignor::Candidate;
 use crate::entry::{Fields, RawEntry};
 use crate::lease::{Epoch, Fence, LeaseView, Owner};
 use crate::message::{Content, EntryId};
 use crate::names::{GroupName, Incarnation, MemberId, Partition, Shape, StreamId, Uid};
+use crate::partition_set::PartitionSet;
 use crate::time::Duration;
 
 /// Why there is no answer.
@@ -34,6 +38,7 @@ pub enum Request {
     Release(Release),
     Verify(Verify),
     Sync(Sync),
+    Install(Install),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,7 @@ pub enum Reply {
     Release(ReleaseReply),
     Verify(VerifyReply),
     Sync(SyncReply),
+    Install(InstallReply),
 }
 
 /// Creates a stream, or finds it with the same shape. Idempotent: asked again after a crash in the
@@ -228,8 +234,9 @@ pub enum SyncKind {
     Leave,
 }
 
-/// A member tells that it lives and learns whether it is the active one. (Smallest form: one live
-/// member owns all partitions, the others stand by.)
+/// A member tells that it lives and what it has, and learns what it should have. The reply is small
+/// while nothing changes: what a member has travels as a digest, what it should have only if it differs
+/// from what it knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sync {
     pub stream: StreamId,
@@ -241,17 +248,22 @@ pub struct Sync {
     /// Counts the syncs of this incarnation from 1; one that is overtaken by a later one is ignored.
     pub counter: u64,
     pub session_timeout: Duration,
+    /// It leaves: it gets nothing more, and stays a member while it releases what it has.
+    pub draining: bool,
+    /// Digest of what it has: was told to take, and has neither released nor lost.
+    pub owned_digest: u64,
+    /// What it has, whole: whenever the coordinator may not know it. The truth about itself.
+    pub owned: Option<PartitionSet>,
+    /// What it asks not to get: it could not commit there.
+    pub refused: PartitionSet,
+    /// Digest of the assignment that it knows.
+    pub known: u64,
+    /// It has less than it should: asks which partitions it may take now.
+    pub wants: bool,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncReply {
-    Member {
-        generation: u64,
-        /// This member owns all partitions.
-        active: bool,
-        members: u32,
-        /// When the next other member expires, unless it syncs before.
-        next_expiry: Option<Duration>,
-    },
+    Member(Membership),
     /// Not a member (expired, or the group is new): join.
     Unknown,
     /// A later incarnation of the same member id joined: exit.
@@ -259,5 +271,50 @@ pub enum SyncReply {
     /// A later sync of this incarnation was seen before.
     Overtaken,
     Left,
+    /// It has as many members as a group may have.
+    Full,
+    StreamGone,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// Grows with every change of members.
+    pub generation: u64,
+    pub members: u32,
+    /// What the member should have, if that is not what it knows.
+    pub assignment: Option<PartitionSet>,
+    /// Of its assignment, what no live member has: to be taken now, and reported as owned from now on.
+    pub granted: PartitionSet,
+    /// The digest was not what the coordinator knows: tell the set whole, at once.
+    pub tell_owned: bool,
+    /// The generation has no assignment, and this member is to compute it.
+    pub duty: Option<Duty>,
+    /// When the next other member expires, unless it syncs before.
+    pub next_expiry: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duty {
+    /// What changed since the last assignment, for people.
+    pub why: String,
+    pub candidates: Vec<Candidate>,
+}
+
+/// Puts an assignment in force, if the generation is still the one that it was computed for and has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub group: GroupName,
+    pub generation: u64,
+    pub assignment: BTreeMap<MemberId, PartitionSet>,
+    /// Partitions that change their owner, for people.
+    pub moves: u32,
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstallReply {
+    Installed,
+    /// There is a later generation, or an assignment by somebody else.
+    Overtaken,
     StreamGone,
 }

@@ -1,13 +1,49 @@
 //! The group member alone.
 
-use segmenter_core::member::{Command, Config, Event, Exit, Member, Standing};
+use segmenter_core::member::{Command, Config, Event, Exit, Member, News, Standing};
 use segmenter_core::names::{Partition, StreamId};
-use segmenter_core::port::{Failure, Sync, SyncKind, SyncReply};
+use segmenter_core::partition_set::PartitionSet;
+use segmenter_core::port::{
+    Duty, Failure, Install, InstallReply, Membership, Sync, SyncKind, SyncReply,
+};
 use segmenter_core::time::{Duration, Time};
 
 struct Driver {
     member: Member,
     now: Time,
+}
+
+fn set(text: &str) -> PartitionSet {
+    text.parse().unwrap()
+}
+
+/// An answer that tells nothing new.
+fn quiet() -> Membership {
+    Membership {
+        generation: 1,
+        members: 1,
+        assignment: None,
+        granted: PartitionSet::new(),
+        tell_owned: false,
+        duty: None,
+        next_expiry: None,
+    }
+}
+
+fn given(assignment: &str, granted: &str) -> Membership {
+    Membership {
+        assignment: Some(set(assignment)),
+        granted: set(granted),
+        ..quiet()
+    }
+}
+
+fn stands(assignment: &str) -> Command {
+    Command::Now(Standing::Member {
+        generation: 1,
+        members: 1,
+        assignment: set(assignment),
+    })
 }
 
 impl Driver {
@@ -31,14 +67,15 @@ impl Driver {
             now,
         }
     }
-    fn active() -> Driver {
+    /// With both partitions.
+    fn holding() -> Driver {
         let mut d = Driver::new();
         d.the_sync();
-        d.answer(true, None);
+        d.answer(given("0-1", "0-1"));
         assert_eq!(
             d.commands(),
             [
-                Command::Now(Standing::Active { generation: 1 }),
+                stands("0-1"),
                 Command::Assign(Partition(0)),
                 Command::Assign(Partition(1)),
             ]
@@ -48,8 +85,13 @@ impl Driver {
     fn commands(&mut self) -> Vec<Command> {
         std::iter::from_fn(|| self.member.poll(self.now)).collect()
     }
+    /// The only thing it asks for, but for a look at its leases, which is answered.
     fn the_sync(&mut self) -> Sync {
-        let commands = self.commands();
+        let mut commands = self.commands();
+        if commands.last() == Some(&Command::Verify) {
+            commands.pop();
+            self.event(Event::Verified);
+        }
         match &commands[..] {
             [Command::Sync(sync)] => sync.clone(),
             _ => panic!("{commands:?}"),
@@ -58,14 +100,14 @@ impl Driver {
     fn event(&mut self, event: Event) {
         self.member.handle(self.now, event);
     }
-    fn answer(&mut self, active: bool, next_expiry: Option<Duration>) {
-        let reply = SyncReply::Member {
-            generation: 1,
-            active,
-            members: 1,
-            next_expiry,
-        };
-        self.event(Event::Synced(Ok(reply)));
+    fn dropped(&mut self, partition: u32) {
+        self.event(Event::Dropped {
+            partition: Partition(partition),
+            refuse: false,
+        });
+    }
+    fn answer(&mut self, reply: Membership) {
+        self.event(Event::Synced(Ok(SyncReply::Member(reply))));
     }
     fn pass(&mut self, ms: u64) {
         self.now = self.now + Duration::from_millis(ms);
@@ -77,7 +119,7 @@ fn it_joins_then_beats_at_a_third_of_the_session_timeout_with_rising_counters() 
     let mut d = Driver::new();
     let join = d.the_sync();
     assert_eq!((join.kind, join.counter), (SyncKind::Join, 1));
-    d.answer(true, None);
+    d.answer(quiet());
     d.commands();
     assert_eq!(
         d.member.poll_timeout(),
@@ -96,7 +138,7 @@ fn trust_counts_from_the_start_of_the_sync_and_ends_before_the_session_can() {
     d.the_sync();
     d.pass(900);
     assert_eq!(d.member.trust_until(), Time::ZERO);
-    d.answer(true, None);
+    d.answer(quiet());
     let trust = d.member.trust_until();
     assert!(
         trust > started && trust < started + Duration::from_secs(3),
@@ -114,52 +156,141 @@ fn trust_counts_from_the_start_of_the_sync_and_ends_before_the_session_can() {
 }
 
 #[test]
-fn a_standby_takes_everything_when_it_becomes_active_and_gives_it_back_after() {
-    let mut d = Driver::new();
-    d.the_sync();
-    d.answer(false, Some(Duration::from_millis(700)));
-    assert_eq!(
-        d.commands(),
-        [Command::Now(Standing::Standby { generation: 1 })]
-    );
-    assert_eq!(
-        d.member.poll_timeout(),
-        Some(d.now + Duration::from_millis(700)),
-        "it syncs at the moment when the active one may expire"
-    );
-    d.pass(700);
-    d.the_sync();
-    d.answer(true, None);
-    assert_eq!(d.commands().len(), 3);
+fn what_it_has_travels_whole_until_the_coordinator_surely_knows_it_then_as_a_digest() {
+    let mut d = Driver::holding();
     d.pass(1_000);
-    d.the_sync();
-    d.answer(false, None);
-    let said = d.commands();
-    assert!(
-        said.contains(&Command::Revoke(Partition(0)))
-            && said.contains(&Command::Revoke(Partition(1)))
+    let sync = d.the_sync();
+    assert_eq!(
+        (sync.owned, sync.owned_digest),
+        (Some(set("0-1")), set("0-1").digest())
     );
+    d.answer(quiet());
+    d.pass(1_000);
+    assert_eq!(d.the_sync().owned, None);
+    d.event(Event::Synced(Err(Failure::Unknown("cut".to_owned()))));
+    d.pass(1_000);
+    assert_eq!(d.the_sync().owned, Some(set("0-1")), "an answer was lost");
+    d.answer(quiet());
+    d.pass(1_000);
+    assert_eq!(d.the_sync().owned, None);
+    d.answer(Membership {
+        tell_owned: true,
+        ..quiet()
+    });
+    assert_eq!(d.the_sync().owned, Some(set("0-1")), "asked for, at once");
 }
 
 #[test]
-fn a_lost_partition_comes_back_only_by_a_sync_that_began_after_the_loss() {
-    let mut d = Driver::active();
+fn what_is_not_assigned_any_more_is_given_back_and_reported_when_it_is() {
+    let mut d = Driver::holding();
+    d.event(Event::News(News::Assigned));
+    assert!(!d.the_sync().wants);
+    d.answer(given("0", ""));
+    assert_eq!(d.commands(), [stands("0"), Command::Revoke(Partition(1))]);
     d.pass(1_000);
+    assert_eq!(d.the_sync().owned, None, "it still has both");
+    d.answer(quiet());
+    assert_eq!(d.commands(), [], "told once");
+    d.dropped(1);
+    assert_eq!(d.the_sync().owned, Some(set("0")));
+}
+
+#[test]
+fn what_is_assigned_and_not_granted_is_waited_for() {
+    let mut d = Driver::new();
     d.the_sync();
-    d.event(Event::Dropped(Partition(1)));
-    d.answer(true, None);
-    let said = d.commands();
-    assert!(
-        matches!(&said[..], [Command::Sync(_)]),
-        "the sync in the air began before; another one follows at once: {said:?}"
-    );
-    d.answer(true, None);
+    d.answer(given("0-1", "0"));
+    assert_eq!(d.commands(), [stands("0-1"), Command::Assign(Partition(0))]);
+    d.event(Event::News(News::Released(set("0"))));
+    assert_eq!(d.commands(), [], "it does not wait for that one");
+    d.event(Event::News(News::Released(set("1-5"))));
+    assert!(d.the_sync().wants);
+    d.answer(Membership {
+        granted: set("1"),
+        ..quiet()
+    });
     assert_eq!(d.commands(), [Command::Assign(Partition(1))]);
 }
 
 #[test]
-fn expelled_it_stops_calls_and_joins_again() {
-    let mut d = Driver::active();
+fn a_lost_partition_comes_back_only_by_a_sync_that_began_after_the_loss() {
+    let mut d = Driver::holding();
+    d.pass(1_000);
+    assert_eq!(d.the_sync().owned, Some(set("0-1")));
+    d.dropped(1);
+    d.answer(quiet());
+    let sync = d.the_sync();
+    assert_eq!((sync.owned, sync.wants), (Some(set("0")), true));
+    d.answer(Membership {
+        granted: set("1"),
+        ..quiet()
+    });
+    assert_eq!(d.commands(), [Command::Assign(Partition(1))]);
+}
+
+#[test]
+fn on_duty_it_computes_an_assignment_installs_it_and_syncs() {
+    let mut d = Driver::new();
+    d.the_sync();
+    let candidates = vec![segmenter_core::assignor::Candidate {
+        member: "m".parse().unwrap(),
+        draining: false,
+        previous: PartitionSet::new(),
+        owned: PartitionSet::new(),
+        refused: PartitionSet::new(),
+    }];
+    d.answer(Membership {
+        duty: Some(Duty {
+            why: "m joined".to_owned(),
+            candidates,
+        }),
+        ..quiet()
+    });
+    let said = d.commands();
+    let [
+        Command::Now(_),
+        Command::Install(Install {
+            generation: 1,
+            assignment,
+            ..
+        }),
+    ] = &said[..]
+    else {
+        panic!("{said:?}");
+    };
+    assert_eq!(assignment[&"m".parse().unwrap()], set("0-1"));
+    d.event(Event::Installed(Ok(InstallReply::Installed)));
+    let said = d.commands();
+    assert!(
+        matches!(&said[..], [Command::Rebalanced { why, .. }, Command::Sync(_)] if why == "m joined"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_partition_that_could_not_be_committed_to_is_asked_not_to_be_given_for_a_while() {
+    let mut d = Driver::holding();
+    d.event(Event::Dropped {
+        partition: Partition(1),
+        refuse: true,
+    });
+    let sync = d.the_sync();
+    assert_eq!((sync.refused, sync.owned), (set("1"), Some(set("0"))));
+    d.event(Event::Synced(Err(Failure::NotDone("away".to_owned()))));
+    d.pass(40_000);
+    assert_eq!(d.the_sync().refused, set(""));
+    // Without a session it is not the partition's fault.
+    d.event(Event::Dropped {
+        partition: Partition(0),
+        refuse: true,
+    });
+    d.answer(quiet());
+    assert_eq!(d.the_sync().refused, set(""));
+}
+
+#[test]
+fn expelled_it_stops_calls_and_joins_again_with_what_it_has() {
+    let mut d = Driver::holding();
     d.pass(1_000);
     d.the_sync();
     d.event(Event::Synced(Ok(SyncReply::Unknown)));
@@ -167,24 +298,40 @@ fn expelled_it_stops_calls_and_joins_again() {
     let said = d.commands();
     assert_eq!(said[0], Command::Now(Standing::Outside));
     assert!(
-        said.iter()
-            .any(|c| matches!(c, Command::Sync(s) if s.kind == SyncKind::Join)),
+        said.iter().any(
+            |c| matches!(c, Command::Sync(s) if s.kind == SyncKind::Join && s.owned == Some(set("0-1")))
+        ),
         "{said:?}"
     );
     assert!(said.contains(&Command::Verify), "{said:?}");
 }
 
 #[test]
-fn superseded_or_without_a_stream_it_exits_and_says_no_more() {
-    for (reply, exit) in [
-        (SyncReply::Superseded, Exit::Superseded),
-        (SyncReply::StreamGone, Exit::StreamGone),
+fn superseded_without_a_stream_or_hanging_it_exits_and_says_no_more() {
+    for (event, exit) in [
+        (
+            Event::Synced(Ok(SyncReply::Superseded)),
+            Some(Exit::Superseded),
+        ),
+        (
+            Event::Synced(Ok(SyncReply::StreamGone)),
+            Some(Exit::StreamGone),
+        ),
+        (Event::Synced(Ok(SyncReply::Full)), None),
+        (Event::Hung(Partition(1)), None),
     ] {
-        let mut d = Driver::active();
+        let mut d = Driver::holding();
         d.pass(1_000);
         d.the_sync();
-        d.event(Event::Synced(Ok(reply)));
-        assert_eq!(d.commands(), [Command::Exit(exit)]);
+        d.event(event);
+        let said = d.commands();
+        match exit {
+            Some(exit) => assert_eq!(said, [Command::Exit(exit)]),
+            None => assert!(
+                matches!(said[..], [Command::Exit(Exit::Fatal(_))]),
+                "{said:?}"
+            ),
+        }
         d.pass(100_000);
         assert_eq!(d.commands(), []);
         assert_eq!(d.member.poll_timeout(), None);
@@ -193,8 +340,8 @@ fn superseded_or_without_a_stream_it_exits_and_says_no_more() {
 
 #[test]
 fn leases_are_verified_once_per_session_timeout_on_news_and_after_a_failure() {
-    let mut d = Driver::active();
-    d.event(Event::News);
+    let mut d = Driver::holding();
+    d.event(Event::News(News::Changed));
     let said = d.commands();
     assert!(said.contains(&Command::Verify) && said.iter().any(|c| matches!(c, Command::Sync(_))));
     d.event(Event::Verified);
@@ -202,7 +349,7 @@ fn leases_are_verified_once_per_session_timeout_on_news_and_after_a_failure() {
     assert_eq!(d.commands(), []);
     d.pass(1_000);
     d.the_sync();
-    d.answer(true, None);
+    d.answer(quiet());
     assert_eq!(d.commands(), [Command::Verify], "Redis was away");
     d.event(Event::Verified);
     d.pass(3_000);
@@ -213,19 +360,31 @@ fn leases_are_verified_once_per_session_timeout_on_news_and_after_a_failure() {
 }
 
 #[test]
-fn it_drains_everything_before_it_leaves_and_beats_meanwhile() {
-    let mut d = Driver::active();
+fn it_says_that_it_leaves_drains_everything_and_beats_meanwhile() {
+    let mut d = Driver::holding();
     d.event(Event::Leave);
-    assert_eq!(
-        d.commands(),
-        [Command::Revoke(Partition(0)), Command::Revoke(Partition(1))]
+    let said = d.commands();
+    assert!(
+        matches!(
+            &said[..],
+            [Command::Revoke(Partition(0)), Command::Revoke(Partition(1)), Command::Sync(s)]
+                if s.kind == SyncKind::Heartbeat && s.draining && !s.wants
+        ),
+        "{said:?}"
     );
-    d.pass(1_000);
-    assert_eq!(d.the_sync().kind, SyncKind::Heartbeat);
-    d.answer(true, None);
-    d.event(Event::Dropped(Partition(0)));
-    assert_eq!(d.commands(), []);
-    d.event(Event::Dropped(Partition(1)));
+    d.answer(quiet());
+    d.dropped(0);
+    let sync = d.the_sync();
+    assert_eq!(
+        (sync.kind, sync.owned),
+        (SyncKind::Heartbeat, Some(set("1")))
+    );
+    d.answer(Membership {
+        granted: set("0"),
+        ..quiet()
+    });
+    assert_eq!(d.commands(), [], "it takes nothing any more");
+    d.dropped(1);
     assert_eq!(d.the_sync().kind, SyncKind::Leave);
     d.event(Event::Synced(Ok(SyncReply::Left)));
     assert_eq!(d.commands(), [Command::Exit(Exit::Left)]);

@@ -58,7 +58,12 @@ pub struct GroupInPartition {
 pub struct MemberInfo {
     pub member: String,
     pub incarnation: String,
-    pub active: bool,
+    /// Partitions that it should have, as 0-3,7.
+    pub assigned: String,
+    /// Partitions that it reports to have.
+    pub owned: String,
+    /// It leaves.
+    pub draining: bool,
     pub since_heartbeat_ms: u64,
     pub session_timeout_ms: u64,
 }
@@ -350,7 +355,9 @@ async fn members(
         }
         members.push(MemberInfo {
             incarnation: value(format!("i:{member}")),
-            active: value("active".to_owned()) == member,
+            assigned: value(format!("a:{member}")),
+            owned: value(format!("o:{member}")),
+            draining: value(format!("x:{member}")) == "1",
             since_heartbeat_ms,
             session_timeout_ms,
             member,

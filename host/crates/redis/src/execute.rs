@@ -9,9 +9,8 @@ use segmenter_core::names::{Shape, StreamId, Uid};
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
     Failure, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply, Reply, Request,
-    Start, Sync, SyncKind, SyncReply, Verify, VerifyReply,
+    Start, Verify, VerifyReply,
 };
-use segmenter_core::time::Duration;
 
 use crate::broker::Broker;
 use crate::convert::{id, lease, list, number, odd, text, xread};
@@ -34,6 +33,7 @@ impl Broker {
             Request::Release(r) => Reply::Release(self.release(r).await?),
             Request::Verify(r) => Reply::Verify(self.verify(r).await?),
             Request::Sync(r) => Reply::Sync(self.sync(r).await?),
+            Request::Install(r) => Reply::Install(self.install(r).await?),
         })
     }
 
@@ -117,7 +117,7 @@ impl Broker {
     }
 
     /// Whether the stream is still this creation of it, and not being deleted.
-    async fn still(&self, stream: &StreamId, uid: &Uid) -> Result<bool, Failure> {
+    pub(crate) async fn still(&self, stream: &StreamId, uid: &Uid) -> Result<bool, Failure> {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(Key::Stream(stream)).arg("uid").arg("deleting");
         let mut found = list(self.send(&cmd).await?)?.into_iter();
@@ -354,56 +354,6 @@ impl Broker {
             .map(|l| lease(list(l)?))
             .collect::<Result<_, _>>()?;
         Ok(VerifyReply { leases })
-    }
-
-    async fn sync(&self, r: Sync) -> Result<SyncReply, Failure> {
-        // The group lies in another slot than the stream, so the script cannot see whether that still is
-        // there. A join by someone with an old uid would throw out the members of the new stream.
-        if r.kind == SyncKind::Join && !self.still(&r.stream, &r.uid).await? {
-            return Ok(SyncReply::StreamGone);
-        }
-        let kind = match r.kind {
-            SyncKind::Join => "join",
-            SyncKind::Heartbeat => "heartbeat",
-            SyncKind::Leave => "leave",
-        };
-        let answer = self
-            .script(Script::GroupSync, |cmd| {
-                keys(
-                    cmd,
-                    &[
-                        Key::Group(&r.stream, &r.group),
-                        Key::Members(&r.stream, &r.group),
-                    ],
-                );
-                cmd.arg(kind)
-                    .arg(r.uid.as_str())
-                    .arg(r.member.as_str())
-                    .arg(r.incarnation.as_str())
-                    .arg(r.counter)
-                    .arg(r.session_timeout.as_millis().to_string())
-                    .arg(Key::News(&r.stream, &r.group));
-            })
-            .await?;
-        let mut parts = list(answer)?.into_iter();
-        let mut next = || parts.next().unwrap_or(Value::Nil);
-        match text(next())?.as_str() {
-            "member" => Ok(SyncReply::Member {
-                generation: number(next())?,
-                active: number(next())? == 1,
-                members: u32::try_from(number(next())?).unwrap_or(u32::MAX),
-                next_expiry: match next() {
-                    Value::Int(-1) => None,
-                    other => Some(Duration::from_millis(number(other)?)),
-                },
-            }),
-            "unknown" => Ok(SyncReply::Unknown),
-            "superseded" => Ok(SyncReply::Superseded),
-            "overtaken" => Ok(SyncReply::Overtaken),
-            "left" => Ok(SyncReply::Left),
-            "gone" => Ok(SyncReply::StreamGone),
-            other => Err(Failure::Unknown(format!("group_sync answered {other:?}"))),
-        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! What a group announces, so that nobody waits for a heartbeat. It only makes things faster: whatever
 //! is missed, the next heartbeat finds.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
 use segmenter_core::backoff::Backoff;
+use segmenter_core::member::News;
 use segmenter_core::names::{GroupName, StreamId};
 use segmenter_core::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
+use crate::coordinate::news;
 use crate::key::Key;
 
 const BACKOFF: Backoff = Backoff {
@@ -18,44 +18,55 @@ const BACKOFF: Backoff = Backoff {
     max: Duration::from_secs(5),
 };
 
+/// Announcements that wait to be heard; beyond that the connection waits.
+const UNHEARD_MAX: usize = 64;
+
 /// A subscription on a connection of its own, made anew for ever. Ends when it is dropped.
-pub struct News {
-    heard: Arc<Notify>,
+pub struct Subscription {
+    heard: mpsc::Receiver<News>,
     task: JoinHandle<()>,
 }
 
-impl News {
-    pub fn start(broker: &Broker, stream: &StreamId, group: &GroupName) -> News {
-        let heard = Arc::new(Notify::new());
+impl Subscription {
+    pub fn start(broker: &Broker, stream: &StreamId, group: &GroupName) -> Subscription {
+        let (out, heard) = mpsc::channel(UNHEARD_MAX);
         let channel = Key::News(stream, group).to_string();
-        let task = tokio::spawn(listen(broker.clone(), channel, heard.clone()));
-        News { heard, task }
+        let task = tokio::spawn(listen(broker.clone(), channel, out));
+        Subscription { heard, task }
     }
 
-    /// Something was announced, or may have been missed: several at once count as one.
-    pub async fn recv(&mut self) {
-        self.heard.notified().await;
+    /// What was announced, or that something may have been missed.
+    pub async fn recv(&mut self) -> News {
+        match self.heard.recv().await {
+            Some(news) => news,
+            None => std::future::pending().await,
+        }
     }
 }
 
-impl Drop for News {
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn listen(broker: Broker, channel: String, heard: Arc<Notify>) {
+async fn listen(broker: Broker, channel: String, out: mpsc::Sender<News>) {
     let mut failures = 0u32;
     loop {
         if let Ok(mut subscription) = broker.address().client().get_async_pubsub().await
             && subscription.subscribe(&channel).await.is_ok()
         {
-            if std::mem::take(&mut failures) > 0 {
-                heard.notify_one();
+            failures = 0;
+            // Whatever was announced before was missed.
+            if out.send(News::Changed).await.is_err() {
+                return;
             }
             let mut messages = subscription.on_message();
-            while messages.next().await.is_some() {
-                heard.notify_one();
+            while let Some(message) = messages.next().await {
+                let payload = String::from_utf8_lossy(message.get_payload_bytes()).into_owned();
+                if out.send(news(&payload)).await.is_err() {
+                    return;
+                }
             }
         }
         failures = failures.saturating_add(1);

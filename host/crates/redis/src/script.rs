@@ -34,6 +34,7 @@ scripts! {
     PartitionDescribe = "partition_describe.lua",
     GroupCreate = "group_create.lua",
     GroupSync = "group_sync.lua",
+    GroupInstall = "group_install.lua",
     Append = "append.lua",
     Acquire = "acquire.lua",
     Commit = "commit.lua",

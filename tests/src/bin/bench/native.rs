@@ -41,6 +41,7 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
     runtime.block_on(async {
         let broker = Broker::connect(&Address::new(url, None)?).await?;
         let plan = Plan {
+            deadline: Duration::from_secs(1),
             handler: "native".parse()?,
             stream: StreamId {
                 namespace: "default".parse()?,

@@ -1,6 +1,7 @@
 //! The cases. Each is a sentence that must be true of every broker.
 
 pub mod append;
+pub mod assignment;
 pub mod commit;
 pub mod groups;
 pub mod leases;

@@ -20,6 +20,9 @@ pub struct Config {
     pub retry: Backoff,
     /// Between two attempts at a broker that did nothing, and after a lost lease.
     pub broker: Backoff,
+    /// The session timeout: a partition that the broker refuses for so long, while others are served, is
+    /// given back.
+    pub give_up: Duration,
     /// Bytes, inclusive; an entry with a larger payload is not ours in shape.
     pub payload_max: usize,
     /// Where jitter comes from.
@@ -88,6 +91,8 @@ pub enum Command {
     /// assign again.
     Lost {
         why: String,
+        /// It was refused for too long: somebody else may have better luck.
+        refuse: bool,
     },
     /// Only an operator can mend it.
     Broken {

@@ -66,6 +66,8 @@ pub struct Consumer {
     /// acquiring in a hot loop.
     losses: u32,
     lost_at: Time,
+    /// Since when the broker has done nothing that was asked for this partition.
+    refused_since: Option<Time>,
     noise: u64,
 }
 
@@ -86,6 +88,7 @@ impl Consumer {
             notices: VecDeque::new(),
             losses: 0,
             lost_at: Time::ZERO,
+            refused_since: None,
             noise,
         }
     }
@@ -315,6 +318,7 @@ impl Consumer {
             Ok(AcquireReply::Acquired {
                 epoch, acked, read, ..
             }) => {
+                self.refused_since = None;
                 let mut tenure = Tenure::new(epoch, acked, read);
                 tenure.draining = revoked;
                 self.state = State::Consuming(tenure);
@@ -323,6 +327,9 @@ impl Consumer {
             Ok(AcquireReply::GroupGone) => self.break_with("the group is gone from this partition: someone deleted it; start again to create it anew"),
             Err(Failure::Fatal(why)) => self.break_with(&why),
             Err(_) if revoked => self.state = State::Idle,
+            Err(Failure::NotDone(why)) if self.gives_up(now) => {
+                self.lose(now, format!("it could not be acquired: {why}"));
+            }
             Err(Failure::NotDone(_)) => {
                 self.losses = self.losses.saturating_add(1);
                 let noise = self.noise();
@@ -395,6 +402,7 @@ impl Consumer {
 
     fn committed(&mut self, now: Time, epoch: Epoch, result: Result<CommitReply, Failure>) {
         let noise = self.noise();
+        let gives_up = matches!(result, Err(Failure::NotDone(_))) && self.gives_up(now);
         let State::Consuming(tenure) = &mut self.state else {
             return;
         };
@@ -406,6 +414,7 @@ impl Consumer {
         };
         match result {
             Ok(CommitReply::Committed { read }) => {
+                self.refused_since = None;
                 tenure.acked = sent.to;
                 tenure.commit_failures = 0;
                 // What was settled meanwhile counts on from the corrected number.
@@ -424,6 +433,9 @@ impl Consumer {
                     None => "fenced: the lease is gone".to_owned(),
                 },
             ),
+            Err(Failure::NotDone(why)) if gives_up => {
+                self.lose(now, format!("it could not be committed to: {why}"));
+            }
             Err(Failure::NotDone(_)) => {
                 tenure.commit_failures = tenure.commit_failures.saturating_add(1);
                 tenure.commit_not_before =
@@ -491,12 +503,22 @@ impl Consumer {
         self.lose(now, why);
     }
 
+    /// Whether the broker has refused this partition for too long.
+    fn gives_up(&mut self, now: Time) -> bool {
+        let since = *self.refused_since.get_or_insert(now);
+        now.since(since) >= self.config.give_up
+    }
+
     fn lose(&mut self, now: Time, why: String) {
+        let refuse = self
+            .refused_since
+            .take()
+            .is_some_and(|since| now.since(since) >= self.config.give_up);
         self.drop_tenure();
         self.state = State::Idle;
         self.losses = self.losses.saturating_add(1);
         self.lost_at = now;
-        self.notices.push_back(Command::Lost { why });
+        self.notices.push_back(Command::Lost { why, refuse });
     }
 
     fn break_with(&mut self, why: &str) {

@@ -48,6 +48,7 @@ pub(crate) fn config(incarnation: &str) -> Config {
             max: Duration::from_secs(30),
         },
         broker: segmenter_core::consumer::BROKER_BACKOFF,
+        give_up: Duration::from_secs(3),
         payload_max: 1024,
         seed: 42,
     }

@@ -76,6 +76,42 @@ local function to_table(flat)
   return out
 end
 
+-- Milliseconds of this server's clock.
+local function time_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Numbers of a set of partitions such as 0-3,7, each as a key. What is no partition is left out.
+local function set_of(text)
+  local set = {}
+  for first, last in string.gmatch(text, '(%d+)%-?(%d*)') do
+    first = tonumber(first)
+    last = math.min(tonumber(last) or first, 4095)
+    for partition = first, last do set[partition] = true end
+  end
+  return set
+end
+
+-- What is in the first set and not in the second, as a text.
+local function set_minus(text, other)
+  if text == '' or text == other then return '' end
+  local set, left = set_of(text), {}
+  local without = other == '' and {} or set_of(other)
+  for partition in pairs(set) do
+    if not without[partition] then left[#left + 1] = partition end
+  end
+  table.sort(left)
+  local out, i = {}, 1
+  while i <= #left do
+    local j = i
+    while left[j + 1] == left[j] + 1 do j = j + 1 end
+    out[#out + 1] = i == j and tostring(left[i]) or left[i] .. '-' .. left[j]
+    i = j + 1
+  end
+  return table.concat(out, ',')
+end
+
 -- The first id that some group still needs. `groups`: names of ours, separated by spaces; the lease of
 -- each is the truth, also if its mirror is gone. Groups that are not ours need their oldest pending
 -- entry and all that follows their last delivered one. Returns error reply, id (nil: nothing may go),
