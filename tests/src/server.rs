@@ -18,6 +18,8 @@ pub struct Options {
     pub appendonly: bool,
     /// Bytes.
     pub maxmemory: Option<u64>,
+    /// Further arguments.
+    pub more: Vec<String>,
 }
 
 pub struct Server {
@@ -128,6 +130,7 @@ fn spawn(options: &Options, port: u16, dir: &Path) -> Child {
         command.args(["--maxmemory", &bytes.to_string()]);
     }
     command
+        .args(&options.more)
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

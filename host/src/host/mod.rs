@@ -3,6 +3,7 @@
 
 mod clock;
 mod handler;
+mod life;
 mod prepare;
 mod random;
 mod signals;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use segmenter_core::backoff::Backoff;
 use segmenter_core::member::Exit;
-use segmenter_core::names::{GroupName, HandlerName, Incarnation, MemberId, StreamId};
+use segmenter_core::names::{GroupName, HandlerName, MemberId, StreamId};
 use segmenter_core::port::{Failure, Start};
 use segmenter_core::time::Duration;
 use segmenter_redis::{Address, Broker};
@@ -27,9 +28,10 @@ use tokio::sync::{oneshot, watch};
 pub use handler::{Handler, Instance};
 pub(crate) use random::name as random_name;
 
-use crate::config::Config;
+use crate::config::{Config, StreamConfig};
 use crate::output::Format;
-use supervisor::{Order, Supervisor};
+use life::Life;
+use supervisor::Order;
 
 /// What `segmenter run` was asked for.
 pub struct RunOptions {
@@ -127,8 +129,10 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
         };
         handlers.push((plan, Arc::new(handler)));
     }
-    let member = options.config.member.clone();
-    serve(broker, member, handlers, say, signals).await
+    let Config {
+        member, streams, ..
+    } = options.config;
+    serve(broker, member, streams, handlers, say, signals).await
 }
 
 /// Serves with handlers that are not WebAssembly, until SIGTERM or SIGINT: the way of the benchmark.
@@ -142,6 +146,7 @@ pub async fn serve_native<H: Handler>(
     serve(
         broker,
         None,
+        Vec::new(),
         vec![(plan, Arc::new(handler))],
         Say::new(format),
         signals,
@@ -152,15 +157,15 @@ pub async fn serve_native<H: Handler>(
 async fn serve<H: Handler>(
     broker: Broker,
     member: Option<MemberId>,
+    streams: Vec<StreamConfig>,
     handlers: Vec<(Plan, Arc<H>)>,
     say: Say,
     mut signals: signals::Signals,
 ) -> anyhow::Result<ExitCode> {
-    let incarnation = Incarnation::new(random::name()).context("incarnation")?;
     // Without a configured id, every start is a member of its own.
     let member = match member {
         Some(member) => member,
-        None => MemberId::new(format!("m-{}", &incarnation.as_str()[..12])).context("member id")?,
+        None => MemberId::new(format!("m-{}", &random::name()[..12])).context("member id")?,
     };
     let drain_timeout = handlers
         .iter()
@@ -176,18 +181,18 @@ async fn serve<H: Handler>(
         let (ready, is_ready) = oneshot::channel();
         readies.push(is_ready);
         let name = plan.handler.clone();
-        let supervisor = Supervisor {
+        let registration = streams.iter().find(|s| s.name == plan.stream.stream);
+        let life = Life {
+            registration: registration.cloned(),
             plan,
             broker: broker.clone(),
             handler,
             say: say.clone(),
-            uid: found.uid,
-            shape: found.shape,
             member: member.clone(),
-            incarnation: incarnation.clone(),
+            found,
         };
         let orders = orders.clone();
-        running.spawn(async move { (name, supervisor.run(orders, ready).await) });
+        running.spawn(async move { (name, life.run(orders, ready).await) });
     }
     let mut all_ready = std::pin::pin!(futures_util::future::join_all(readies));
     let mut is_ready = false;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
 use segmenter_core::limits;
-use segmenter_core::names::{Partition, StreamId, Uid};
+use segmenter_core::names::{Namespace, Partition, StreamId, Uid};
 use segmenter_core::port::{
     EnsureGroup, EnsureGroupReply, Register, RegisterReply, Reply, Request,
 };
@@ -19,7 +19,7 @@ use super::clock;
 use super::random;
 use super::telemetry;
 use super::{Plan, Say};
-use crate::config::{Config, HandlerConfig};
+use crate::config::{Config, HandlerConfig, StreamConfig};
 use crate::output::Format;
 
 /// How long `run` tries to reach Redis before it gives up.
@@ -175,40 +175,51 @@ pub(super) fn refuse_eviction(broker: &Broker) -> anyhow::Result<()> {
 
 /// Registers the streams of the configuration.
 pub(super) async fn streams(broker: &Broker, config: &Config, say: &Say) -> anyhow::Result<()> {
-    for stream in &config.streams {
-        let id = StreamId {
-            namespace: config.namespace.clone(),
-            stream: stream.name.clone(),
-        };
-        let request = Request::Register(Register {
-            stream: id.clone(),
-            shape: stream.shape,
-            retain: Some(stream.retain),
-            uid: Uid::new(random::name()).context("uid")?,
-        });
-        let reply = broker
-            .execute(request)
-            .await
-            .with_context(|| format!("registering stream {id}"))?;
-        match reply {
-            Reply::Register(RegisterReply::Registered { existed, .. }) => {
-                say.event(&telemetry::Event::Registered {
-                    stream: id.to_string(),
-                    partitions: stream.shape.partitions(),
-                    capacity: stream.shape.capacity(),
-                    existed,
-                });
-            }
-            Reply::Register(RegisterReply::ShapeDiffers { found }) => bail!(
-                "stream {id} exists with {found}, but the configuration says {}; a stream's shape never changes: correct the configuration, or use another name",
-                stream.shape
-            ),
-            Reply::Register(RegisterReply::Deleting) => bail!(
-                "stream {id} is being deleted; finish that with `segmenter stream delete {}`, then start again",
-                id.stream
-            ),
-            other => bail!("the broker answered something else: {other:?}"),
+    for registration in &config.streams {
+        stream(broker, &config.namespace, registration, say).await?;
+    }
+    Ok(())
+}
+
+/// Registers one stream.
+pub(super) async fn stream(
+    broker: &Broker,
+    namespace: &Namespace,
+    stream: &StreamConfig,
+    say: &Say,
+) -> anyhow::Result<()> {
+    let id = StreamId {
+        namespace: namespace.clone(),
+        stream: stream.name.clone(),
+    };
+    let request = Request::Register(Register {
+        stream: id.clone(),
+        shape: stream.shape,
+        retain: Some(stream.retain),
+        uid: Uid::new(random::name()).context("uid")?,
+    });
+    let reply = broker
+        .execute(request)
+        .await
+        .with_context(|| format!("registering stream {id}"))?;
+    match reply {
+        Reply::Register(RegisterReply::Registered { existed, .. }) => {
+            say.event(&telemetry::Event::Registered {
+                stream: id.to_string(),
+                partitions: stream.shape.partitions(),
+                capacity: stream.shape.capacity(),
+                existed,
+            });
         }
+        Reply::Register(RegisterReply::ShapeDiffers { found }) => bail!(
+            "stream {id} exists with {found}, but the configuration says {}; a stream's shape never changes: correct the configuration, or use another name",
+            stream.shape
+        ),
+        Reply::Register(RegisterReply::Deleting) => bail!(
+            "stream {id} is being deleted; finish that with `segmenter stream delete {}`, then start again",
+            id.stream
+        ),
+        other => bail!("the broker answered something else: {other:?}"),
     }
     Ok(())
 }

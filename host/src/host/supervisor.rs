@@ -13,7 +13,7 @@ use segmenter_core::port::{
 };
 use segmenter_core::time::{Duration, Time};
 use segmenter_redis::{Broker, Delivery, Reader, Subscription};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::handler::Handler;
@@ -32,6 +32,13 @@ pub(super) struct Supervisor<H> {
     pub(super) shape: Shape,
     pub(super) member: MemberId,
     pub(super) incarnation: Incarnation,
+}
+
+/// How a supervisor ended.
+pub(super) struct Ended {
+    pub(super) exit: Exit,
+    /// The start of the server that last knew it as a member.
+    pub(super) served_by: Option<String>,
 }
 
 /// What reaches the supervisor while it runs. Each kind is bounded by what is in the air.
@@ -58,7 +65,18 @@ impl<H: Handler> Supervisor<H> {
     pub(super) async fn run(
         self,
         mut orders: watch::Receiver<Order>,
-        ready: tokio::sync::oneshot::Sender<()>,
+        ready: &mut Option<oneshot::Sender<()>>,
+    ) -> Ended {
+        let mut served_by = None;
+        let exit = self.serve(&mut orders, ready, &mut served_by).await;
+        Ended { exit, served_by }
+    }
+
+    async fn serve(
+        &self,
+        orders: &mut watch::Receiver<Order>,
+        ready: &mut Option<oneshot::Sender<()>>,
+        served_by: &mut Option<String>,
     ) -> Exit {
         let (trust_out, trust) = watch::channel(Time::ZERO);
         let (dropped_out, mut dropped) = mpsc::unbounded_channel();
@@ -80,7 +98,6 @@ impl<H: Handler> Supervisor<H> {
         let workers = self.start_workers(&shared, &input_out);
         let mut news = Subscription::start(&self.broker, &self.plan.stream, &self.plan.group);
         let mut member = Member::new(self.member_config(), clock::now());
-        let mut ready = Some(ready);
         let mut cut_at: Option<Time> = None;
         let mut leave_by: Option<Time> = None;
         loop {
@@ -126,6 +143,9 @@ impl<H: Handler> Supervisor<H> {
                 Some(input) = input.recv() => match input {
                     Input::Synced(result) => {
                         self.say.redis(result.as_ref().err());
+                        if matches!(result, Ok(SyncReply::Member(_))) {
+                            *served_by = self.broker.server_run();
+                        }
                         member.handle(clock::now(), Event::Synced(result));
                     }
                     Input::Installed(result) => {

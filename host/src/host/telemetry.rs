@@ -76,6 +76,11 @@ pub enum Event<'a> {
         why: &'a str,
     },
     RedisBack,
+    /// Redis was started again and does not have the stream.
+    DatabaseLost {
+        handler: &'a str,
+        stream: String,
+    },
     Draining {
         signal: &'a str,
     },
@@ -180,6 +185,9 @@ impl Event<'_> {
             ),
             Event::RedisAway { why } => format!("Redis is away: {why}; trying again"),
             Event::RedisBack => "Redis is back".to_owned(),
+            Event::DatabaseLost { handler, stream } => format!(
+                "{handler}: DATA LOST: Redis was started again without stream {stream}; whatever it held, its groups and their positions are gone. Registering stream and group anew from the configuration"
+            ),
             Event::Draining { signal } => {
                 format!("{signal}: draining; a second signal ends at once")
             }

@@ -6,3 +6,4 @@ mod crash;
 mod failure;
 mod flow;
 mod support;
+mod trouble;

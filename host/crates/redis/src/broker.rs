@@ -42,6 +42,8 @@ struct Inner {
     address: Address,
     info: ServerInfo,
     current: Mutex<Current>,
+    /// Which start of which server the connection leads to.
+    run: std::sync::Mutex<Option<String>>,
 }
 
 /// The number tells a connection from its successor, so that only the one that failed is dropped.
@@ -57,6 +59,7 @@ impl Broker {
     pub async fn connect(address: &Address) -> Result<Broker, ConnectError> {
         let mut connection = open(address).await.map_err(|e| ConnectError::of(&e))?;
         let info = inspect(&mut connection).await?;
+        let run = run_of(&mut connection).await;
         Ok(Broker(Arc::new(Inner {
             address: address.clone(),
             info,
@@ -65,6 +68,7 @@ impl Broker {
                 connection: Some(connection),
                 failed: None,
             }),
+            run: std::sync::Mutex::new(run),
         })))
     }
 
@@ -74,6 +78,12 @@ impl Broker {
 
     pub fn address(&self) -> &Address {
         &self.0.address
+    }
+
+    /// What tells one start of a server from another; of the connection that stands, or stood last.
+    /// `None` where the server does not tell.
+    pub fn server_run(&self) -> Option<String> {
+        self.0.run.lock().expect("never panics while held").clone()
     }
 
     /// Whether the user may call every command that a host needs, and the server has it.
@@ -110,7 +120,9 @@ impl Broker {
             _ => {}
         }
         match open(&self.0.address).await {
-            Ok(connection) => {
+            Ok(mut connection) => {
+                let run = run_of(&mut connection).await;
+                *self.0.run.lock().expect("never panics while held") = run;
                 current.number += 1;
                 current.connection = Some(connection.clone());
                 Ok((current.number, connection))
@@ -210,6 +222,14 @@ pub(crate) async fn open_blocking(address: &Address) -> Result<MultiplexedConnec
         .client()
         .get_multiplexed_async_connection_with_config(&config)
         .await
+}
+
+async fn run_of(connection: &mut MultiplexedConnection) -> Option<String> {
+    let mut cmd = redis::cmd("INFO");
+    cmd.arg("server");
+    let info: String = cmd.query_async(connection).await.ok()?;
+    let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    run.map(|run| run.trim().to_owned())
 }
 
 async fn inspect(connection: &mut MultiplexedConnection) -> Result<ServerInfo, ConnectError> {
