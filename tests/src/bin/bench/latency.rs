@@ -106,7 +106,7 @@ pub(crate) fn engine(world: &World, partitions: u32, seconds: u64) -> anyhow::Re
             .recv_timeout(PATIENCE)
             .context("the host said nothing more")
     };
-    while !next()?.contains("\"active\"") {}
+    while !has_all(&next()?, partitions) {}
     let producer = {
         let raw = world.raw()?;
         std::thread::spawn(move || produce(raw, partitions, total))
@@ -124,6 +124,12 @@ pub(crate) fn engine(world: &World, partitions: u32, seconds: u64) -> anyhow::Re
         .join()
         .map_err(|_| anyhow::anyhow!("the producer panicked"))??;
     summary(&sent, arrived)
+}
+
+/// The host says that all partitions are its own.
+fn has_all(line: &str, partitions: u32) -> bool {
+    let line: Value = serde_json::from_str(line).unwrap_or_default();
+    line["event"] == "assigned" && line["count"] == partitions
 }
 
 /// One append after the other at an even pace; when each was written.

@@ -219,9 +219,9 @@ fn idle_row(world: &World, partitions: u32, rows: &mut Vec<Row>) -> anyhow::Resu
     world.create(partitions, 1_000)?;
     let _host = Host::guest(world, "noop", Stdio::null())?;
     let mut raw = world.raw()?;
-    // Active, and its first heartbeats done.
+    // An assignment is in force, and the first heartbeats are done.
     let group = "seg:{default/bench/g}:group";
-    while raw.command(&["HGET", group, "active"])? == [raw::Item::Nil] {
+    while raw.command(&["HGET", group, "last_at"])? == [raw::Item::Nil] {
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_secs(3));
