@@ -175,6 +175,24 @@ struct Heard {
     open: usize,
 }
 
+impl Heard {
+    /// Drops the lines before it.
+    fn next(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        while let Some(line) = self.lines.pop_front() {
+            if wanted(&line) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// Keeps the lines before it.
+    fn pick(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let at = self.lines.iter().position(wanted)?;
+        self.lines.remove(at)
+    }
+}
+
 /// A running host, `segmenter run … --format json`.
 pub struct Host {
     child: Child,
@@ -185,7 +203,10 @@ impl Host {
     /// Starts it and waits until it is ready.
     pub fn start(url: &str, args: &[&str]) -> Host {
         let mut host = Host::spawn(url, args);
-        host.event("ready");
+        // `ready` comes on stdout, all else on stderr: nobody knows in which order they are heard.
+        host.wait("event ready", |heard| {
+            heard.pick(|line| line["event"] == "ready")
+        });
         host
     }
 
@@ -205,14 +226,16 @@ impl Host {
 
     /// The next line for which `wanted` is true; those before it are dropped.
     pub fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait(what, |heard| heard.next(&wanted))
+    }
+
+    fn wait(&mut self, what: &str, take: impl Fn(&mut Heard) -> Option<Value>) -> Value {
         let deadline = Instant::now() + PATIENCE;
         let (mutex, news) = &*self.heard;
         let mut heard = mutex.lock().expect("no panic");
         loop {
-            while let Some(line) = heard.lines.pop_front() {
-                if wanted(&line) {
-                    return line;
-                }
+            if let Some(line) = take(&mut heard) {
+                return line;
             }
             let said = || heard.raw.join("\n");
             assert!(
@@ -338,5 +361,24 @@ impl GuestLine {
     /// Partition and entry id: one message of the stream.
     pub fn message(&self) -> (u64, String) {
         (self.partition, self.id.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_heard_before_a_host_is_ready_is_kept() {
+        let lines = ["guest_log", "ready", "left"].map(|name| serde_json::json!({"event": name}));
+        let mut heard = Heard {
+            lines: lines.clone().into(),
+            ..Heard::default()
+        };
+        let is = |name: &'static str| move |line: &Value| line["event"] == name;
+        assert_eq!(heard.pick(is("nothing")), None);
+        assert_eq!(heard.pick(is("ready")), Some(lines[1].clone()));
+        assert_eq!(heard.next(is("guest_log")), Some(lines[0].clone()));
+        assert_eq!(heard.next(is("left")), Some(lines[2].clone()));
     }
 }
