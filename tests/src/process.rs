@@ -28,7 +28,10 @@ pub fn binary() -> &'static PathBuf {
             .expect("in target/PROFILE/deps");
         let path = profile_dir.join("segmenter");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "segmenter", "--target-dir"]);
+        // As all tests are built: another selection has other features, and would compile wasmtime anew.
+        // The test `binary` is of the binary's own package, so cargo builds that for it.
+        build.args(["test", "--workspace", "--locked", "--quiet", "--no-run"]);
+        build.args(["--test", "binary", "--target-dir"]);
         build.arg(profile_dir.parent().expect("target/PROFILE"));
         if profile_dir.ends_with("release") {
             build.arg("--release");
