@@ -164,7 +164,7 @@ impl Global {
                 ConnectError::Authentication(_) => format!(
                     "Redis at {address} lets nobody in without the right password; give it with --password-file FILE, or in the URL"
                 ),
-                _ => format!("Redis at {address}"),
+                _ => format!("Redis at {address} cannot be used"),
             };
             anyhow::Error::new(error).context(what)
         })
