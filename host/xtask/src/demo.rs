@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::server::Private;
@@ -144,9 +144,9 @@ impl Bars {
         let all = MultiProgress::new();
         let bar = |prefix: &'static str| {
             let bar = all.add(ProgressBar::new(messages)).with_prefix(prefix);
-            let template = "{prefix:8} {bar:40} {pos}/{len}  {per_sec}  {elapsed}";
+            let template = "{prefix:8} {bar:40} {pos:>6}/{len}  {rate:>7}  {elapsed}";
             match ProgressStyle::with_template(template) {
-                Ok(style) => bar.with_style(style),
+                Ok(style) => bar.with_style(style.with_key("rate", rate)),
                 Err(_) => bar,
             }
         };
@@ -157,6 +157,12 @@ impl Bars {
     fn clear(&self) {
         let _ = self.all.clear();
     }
+}
+
+/// indicatif's own rate has four decimals, which jump about.
+fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    // What cannot be written to a bar is not shown.
+    let _ = write!(out, "{:.0}/s", state.per_sec());
 }
 
 /// One accepted append, in the order of sending.
