@@ -32,3 +32,21 @@ fn help_is_for_stdout_and_misuse_for_stderr() {
         "it should know what was meant: {stderr}"
     );
 }
+
+#[test]
+fn arguments_that_are_not_utf8_are_misuse_and_no_crash() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"n\xe9=1");
+    for format in ["human", "json"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_segmenter"))
+            .args(["--format", format, "send", "s", "--key", "k", "--attr"])
+            .arg(odd)
+            .arg("payload")
+            .output()
+            .expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("UTF-8"), "{stderr}");
+        assert_eq!(stderr.starts_with('{'), format == "json", "{stderr}");
+    }
+}

@@ -118,6 +118,8 @@ impl<R: Read> Lines<R> {
 }
 
 fn parse(line: &[u8], payload_max: usize) -> Result<Content, String> {
+    // With its line feed, what is missing at the end would be told as column 0 of a next line.
+    let line = line.trim_ascii_end();
     let text = std::str::from_utf8(line)
         .map_err(|e| format!("it is not valid UTF-8 (byte {})", e.valid_up_to() + 1))?;
     let line: Line = serde_json::from_str(text).map_err(|e| {
@@ -241,6 +243,19 @@ mod tests {
             assert!(
                 bad.why.contains(says) && bad.number == 1,
                 "{line}: {}",
+                bad.why
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_that_ends_too_early_is_told_with_the_column_where_it_ends() {
+        for end in ["", "\n", "\r\n"] {
+            let read = lines(&format!("{{\"key\":\"k\",\"payload\":{end}"));
+            let bad = read[0].as_ref().unwrap_err();
+            assert!(
+                bad.why.contains("EOF") && bad.why.ends_with("(column 21)"),
+                "{}",
                 bad.why
             );
         }

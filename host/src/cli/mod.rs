@@ -70,9 +70,10 @@ pub fn main() -> ExitCode {
 /// clap tells help and version the same way as mistakes. Arguments did not parse, so neither did
 /// `--format`; whoever asked for JSON gets it nevertheless.
 fn misused(error: &clap::Error) -> ExitCode {
-    let json = std::env::args().any(|arg| arg == "--format=json")
-        || std::env::args()
-            .zip(std::env::args().skip(1))
+    // Not `args`, which panics at what is not UTF-8; that may be the very mistake.
+    let json = std::env::args_os().any(|arg| arg == "--format=json")
+        || std::env::args_os()
+            .zip(std::env::args_os().skip(1))
             .any(|(a, b)| a == "--format" && b == "json");
     if error.use_stderr() && json {
         let text = error.render().to_string();
@@ -163,7 +164,7 @@ impl Global {
                 ConnectError::Authentication(_) => format!(
                     "Redis at {address} lets nobody in without the right password; give it with --password-file FILE, or in the URL"
                 ),
-                _ => format!("Redis at {address}"),
+                _ => format!("Redis at {address} cannot be used"),
             };
             anyhow::Error::new(error).context(what)
         })

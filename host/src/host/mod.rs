@@ -105,12 +105,16 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let mut signals = signals::Signals::new()?;
     let broker = tokio::select! {
         broker = prepare::connect(&options.address, options.wait, &say) => broker?,
-        signal = signals.next() => anyhow::bail!("{signal} before Redis was reached"),
+        signal = signals.next() => {
+            let text = format!("{signal} before Redis was reached: there is nothing to drain");
+            say.event(&telemetry::Event::Warning { text: &text });
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     broker
         .check_permissions(&options.config.namespace)
         .await
-        .with_context(|| format!("Redis at {}", options.address))?;
+        .with_context(|| format!("Redis at {} cannot be used", options.address))?;
     prepare::refuse_eviction(&broker)?;
     prepare::streams(&broker, &options.config, &say).await?;
     let mut handlers = Vec::new();

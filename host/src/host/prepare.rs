@@ -150,7 +150,7 @@ pub(super) async fn connect(address: &Address, wait: bool, say: &Say) -> anyhow:
             Err(error) => error,
         };
         if !error.may_pass() {
-            return Err(error).context(format!("Redis at {address}"));
+            return Err(error).context(format!("Redis at {address} cannot be used"));
         }
         if !wait && clock::now() >= give_up {
             return Err(error).context(format!(

@@ -9,7 +9,7 @@ use segmenter_wasm::{GuestLine, LogSink};
 use serde::Serialize;
 
 use super::clock;
-use crate::output::Format;
+use crate::output::{Format, preview};
 
 /// Everything that a running host reports. Fields are what machines get.
 #[derive(Debug, Serialize)]
@@ -212,11 +212,15 @@ fn write(mut line: Vec<u8>) {
 }
 
 pub fn say(format: Format, event: &Event<'_>) {
-    let line = match format {
+    write(line(format, event));
+}
+
+fn line(format: Format, event: &Event<'_>) -> Vec<u8> {
+    match format {
         Format::Json => serde_json::to_vec(event).unwrap_or_default(),
-        Format::Human => event.sentence().into_bytes(),
-    };
-    write(line);
+        // A reason may hold whatever a guest wrote: it is one line, and cannot steer the terminal.
+        Format::Human => preview(&event.sentence(), usize::MAX).into_bytes(),
+    }
 }
 
 /// Says that this process is a member of all its groups; on stdout, for whoever waits for it.
@@ -274,7 +278,7 @@ impl LogSink for GuestLog {
                 line.partition,
                 line.id,
                 line.level.as_str(),
-                printable(line.text)
+                preview(line.text, usize::MAX)
             )
             .into_bytes(),
         };
@@ -282,15 +286,23 @@ impl LogSink for GuestLog {
     }
 }
 
-/// A guest's text must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_a_guest_gave_as_its_reason() {
+        let event = Event::HandlerFailed {
+            handler: "h",
+            partition: 0,
+            id: EntryId::ZERO,
+            attempt: 1,
+            outcome: "trap",
+            reason: "unreachable; stderr: one\ntwo\u{1b}[2J",
+        };
+        let human = String::from_utf8(line(Format::Human, &event)).unwrap();
+        assert!(human.ends_with("stderr: one⏎two\u{fffd}[2J"), "{human}");
+        let json: serde_json::Value = serde_json::from_slice(&line(Format::Json, &event)).unwrap();
+        assert_eq!(json["reason"], "unreachable; stderr: one\ntwo\u{1b}[2J");
+    }
 }

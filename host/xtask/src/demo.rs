@@ -1,7 +1,7 @@
 //! The main job on real input, judged from outside: what was sent, what the handler logged, and a plain
 //! count of the same files must agree, crate by crate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::server::Private;
@@ -52,9 +52,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     ])?;
     let started = Instant::now();
     let bars = Bars::new(messages);
-    let host = Host::start(&tool, &guests.join("tally.wasm"))?;
+    let host = Host::start(&tool, &guests.join("tally.wasm"), &bars)?;
     let sent = send(&tool, &files, &bars)?;
-    let record = host.watch(&sent, &bars)?;
+    let record = host.watch(&sent)?;
     bars.clear();
     let seconds = started.elapsed().as_secs_f64();
     let verdict = judge(&sent, &record)?;
@@ -144,19 +144,28 @@ impl Bars {
         let all = MultiProgress::new();
         let bar = |prefix: &'static str| {
             let bar = all.add(ProgressBar::new(messages)).with_prefix(prefix);
-            let template = "{prefix:8} {bar:40} {pos}/{len}  {per_sec}  {elapsed}";
+            let template = "{prefix:8} {bar:40} {pos:>6}/{len}  {rate:>7}  {elapsed}";
             match ProgressStyle::with_template(template) {
-                Ok(style) => bar.with_style(style),
+                Ok(style) => bar.with_style(style.with_key("rate", rate)),
                 Err(_) => bar,
             }
         };
         let (sent, handled) = (bar("sent"), bar("handled"));
+        // Both from the start, not each at its first message.
+        sent.tick();
+        handled.tick();
         Bars { all, sent, handled }
     }
 
     fn clear(&self) {
         let _ = self.all.clear();
     }
+}
+
+/// indicatif's own rate has four decimals, which jump about.
+fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    // What cannot be written to a bar is not shown.
+    let _ = write!(out, "{:.0}/s", state.per_sec());
 }
 
 /// One accepted append, in the order of sending.
@@ -246,7 +255,7 @@ struct Host {
 }
 
 impl Host {
-    fn start(tool: &Tool<'_>, module: &Path) -> anyhow::Result<Host> {
+    fn start(tool: &Tool<'_>, module: &Path, bars: &Bars) -> anyhow::Result<Host> {
         let module = module
             .to_str()
             .context("the target folder's path is not UTF-8")?;
@@ -262,10 +271,16 @@ impl Host {
         let (lines_out, lines) = mpsc::channel();
         let other: Arc<Mutex<Vec<String>>> = Arc::default();
         let rest = other.clone();
+        let bar = bars.handled.clone();
         std::thread::spawn(move || {
+            // Messages are handled while others are still being sent, so here is where it shows.
+            let mut distinct = HashSet::new();
             for line in stderr.lines().map_while(Result::ok) {
                 match serde_json::from_str::<Value>(&line) {
                     Ok(value) if value["event"] == "guest_log" => {
+                        if distinct.insert((value["partition"].as_u64(), value["id"].to_string())) {
+                            bar.inc(1);
+                        }
                         if lines_out.send(value).is_err() {
                             return;
                         }
@@ -282,9 +297,9 @@ impl Host {
     }
 
     /// Until as many distinct messages were handled as were sent; then it must drain and exit with 0.
-    fn watch(mut self, sent: &[Sent], bars: &Bars) -> anyhow::Result<Record> {
+    fn watch(mut self, sent: &[Sent]) -> anyhow::Result<Record> {
         let mut record = Record::new();
-        let mut distinct = std::collections::HashSet::new();
+        let mut distinct = HashSet::new();
         while distinct.len() < sent.len() {
             let line = match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => line,
@@ -300,9 +315,7 @@ impl Host {
                 }
             };
             let entry = parse(&line)?;
-            if distinct.insert((entry.0, entry.1.clone())) {
-                bars.handled.inc(1);
-            }
+            distinct.insert((entry.0, entry.1.clone()));
             record.push(entry);
         }
         cargo::watched(

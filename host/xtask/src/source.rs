@@ -104,8 +104,10 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let kind = entry.file_type()?;
         let path = entry.path();
         if kind.is_dir() {
-            // Built, not source; and nothing in it lasts.
-            if entry.file_name() != "target" && entry.file_name() != ".git" {
+            // What cargo built is no source, and does not last. The name alone does not tell: packages
+            // have folders of sources called `target`, too.
+            let built = path.join("CACHEDIR.TAG").is_file();
+            if !built && entry.file_name() != ".git" {
                 collect(&path, found)?;
             }
         } else if kind.is_file() && path.extension().is_some_and(|e| e == "rs") {
@@ -163,6 +165,31 @@ mod tests {
             assert_eq!(cut, expected);
             assert_eq!(cut.concat(), text);
         }
+    }
+
+    #[test]
+    fn a_folder_named_target_is_source_unless_cargo_built_into_it() {
+        let root = std::env::temp_dir().join(format!("segmenter-source-{}", std::process::id()));
+        for (folder, file) in [
+            ("src/target", "apple.rs"),
+            ("target", "CACHEDIR.TAG"),
+            ("target/debug/build", "generated.rs"),
+            (".git", "branch.rs"),
+            ("", "lib.rs"),
+            ("", "notes.txt"),
+        ] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+            fs::write(root.join(folder).join(file), "").unwrap();
+        }
+        let mut found = Vec::new();
+        let collected = collect(&root, &mut found);
+        found.sort();
+        fs::remove_dir_all(&root).unwrap();
+        collected.unwrap();
+        assert_eq!(
+            found,
+            ["lib.rs", "src/target/apple.rs"].map(|file| root.join(file))
+        );
     }
 
     #[test]

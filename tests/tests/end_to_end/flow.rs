@@ -253,6 +253,22 @@ fn sigterm_finishes_the_running_call_commits_it_and_releases() {
 }
 
 #[test]
+fn sigterm_while_redis_is_still_waited_for_ends_with_0() {
+    let noop = guest("noop");
+    let args = [
+        noop.to_str().unwrap(),
+        "--stream",
+        "s",
+        "--group",
+        "g",
+        "--wait",
+    ];
+    let mut host = Host::spawn("redis://127.0.0.1:1", &args);
+    host.event("redis_away");
+    host.stop();
+}
+
+#[test]
 fn a_guest_in_c_is_a_handler_like_any_other() {
     let world = World::with_stream(1, 100);
     let guest = guest("c-lines");

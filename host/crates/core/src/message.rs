@@ -141,7 +141,8 @@ impl Content {
 pub(crate) fn check_key(key: &[u8]) -> Result<(), MessageError> {
     if let Err(e) = std::str::from_utf8(key) {
         return Err(MessageError::KeyNotUtf8 {
-            at: e.valid_up_to(),
+            // People count from 1.
+            at: e.valid_up_to() + 1,
             len: key.len(),
         });
     }

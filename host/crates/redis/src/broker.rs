@@ -13,7 +13,7 @@ use segmenter_core::port::Failure;
 use tokio::sync::Mutex;
 
 use crate::address::Address;
-use crate::error::{ConnectError, failure};
+use crate::error::{ConnectError, failure, permission};
 use crate::key::Key;
 use crate::script::Script;
 
@@ -89,22 +89,21 @@ impl Broker {
     /// Whether the user may call every command that a host needs, and the server has it.
     pub async fn check_permissions(&self, namespace: &Namespace) -> Result<(), ConnectError> {
         let answer = self.script(Script::Permissions, |cmd| {
-            cmd.arg(1).arg(Key::Probe(namespace));
+            cmd.arg(1)
+                .arg(Key::Probe(namespace))
+                .arg(Key::Probe(namespace));
         });
         let missing = answer.await.and_then(crate::convert::text);
+        let error = match missing {
+            Ok(missing) if missing.is_empty() => return Ok(()),
+            Ok(missing) => ConnectError::Permission(permission(&missing)),
+            Err(Failure::Fatal(why)) => ConnectError::Permission(why),
+            Err(failure) => ConnectError::NotServing(failure.to_string()),
+        };
         let ServerInfo {
             software, version, ..
         } = &self.0.info;
-        match missing {
-            Ok(missing) if missing.is_empty() => Ok(()),
-            Ok(missing) => Err(ConnectError::Permission(format!(
-                "{missing}, asked of {software} {version}"
-            ))),
-            Err(Failure::Fatal(why)) => Err(ConnectError::Permission(format!(
-                "{why}, said by {software} {version}"
-            ))),
-            Err(failure) => Err(ConnectError::NotServing(failure.to_string())),
-        }
+        Err(error.said_by(software, version))
     }
 
     /// One attempt serves all who wait for it: with a server that does not answer, each waiting for a
@@ -267,7 +266,7 @@ async fn inspect(connection: &mut MultiplexedConnection) -> Result<ServerInfo, C
         .arg(Script::Commit.loaded().get_hash())
         .query_async::<Value>(connection)
         .await
-        .map_err(|e| ConnectError::of(&e))?;
+        .map_err(|e| ConnectError::of(&e).said_by(software, &version))?;
     Ok(ServerInfo {
         software: software.to_owned(),
         version,

@@ -12,7 +12,7 @@ pub enum ConnectError {
     Authentication(String),
     #[error("this is {software} {found}; Segmenter needs Redis 7.0 or later, or Valkey")]
     TooOld { software: String, found: String },
-    #[error("the user lacks a permission: {0}; grant it with ACL SETUSER")]
+    #[error("{0}")]
     Permission(String),
     #[error("it lacks a command that Segmenter needs: {0}")]
     Command(String),
@@ -29,11 +29,23 @@ impl ConnectError {
         )
     }
 
+    /// Whoever is to mend a permission or a command needs to know of what.
+    pub(crate) fn said_by(self, software: &str, version: &str) -> ConnectError {
+        let more = |text: String| format!("{text}; this is {software} {version}");
+        match self {
+            ConnectError::Permission(text) => ConnectError::Permission(more(text)),
+            ConnectError::Command(text) => ConnectError::Command(more(text)),
+            other => other,
+        }
+    }
+
     pub(crate) fn of(error: &RedisError) -> ConnectError {
         let text = text(error);
         match error.kind() {
             ErrorKind::AuthenticationFailed => ConnectError::Authentication(text),
-            ErrorKind::Server(ServerErrorKind::NoPerm) => ConnectError::Permission(text),
+            ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                ConnectError::Permission(permission(&text))
+            }
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading
                 | ServerErrorKind::TryAgain
@@ -42,7 +54,7 @@ impl ConnectError {
             ) => ConnectError::NotServing(text),
             _ => match error.code() {
                 Some("NOAUTH" | "WRONGPASS") => ConnectError::Authentication(text),
-                Some("NOPERM") => ConnectError::Permission(text),
+                Some("NOPERM") => ConnectError::Permission(permission(&text)),
                 _ if text.contains("unknown command") => ConnectError::Command(text),
                 _ => ConnectError::Unreachable(text),
             },
@@ -93,7 +105,7 @@ fn other(error: &RedisError, text: String) -> Failure {
     }
 }
 
-fn permission(text: &str) -> String {
+pub(crate) fn permission(text: &str) -> String {
     format!("the user lacks a permission: {text}; grant it with ACL SETUSER")
 }
 

@@ -1,7 +1,7 @@
 #!lua flags=no-writes,allow-oom
 -- Which of the commands that scripts call the user may not call, or the server does not have.
 -- KEYS: 1 a key of the namespace, for rules that name keys
--- ARGV: none
+-- ARGV: 1 a channel of the namespace, for rules that name channels
 -- Returns: the first such command with what stands against it, or '' if all may be called
 local wanted = {
   {'TYPE'}, {'DEL'}, {'HGETALL'}, {'HMGET', 'f'}, {'HSET', 'f', 'v'}, {'HDEL', 'f'}, {'XLEN'},
@@ -26,4 +26,5 @@ for _, c in ipairs(wanted_with_word) do
   if missing then return missing end
 end
 return check('XREAD', 'XREAD', 'STREAMS', KEYS[1], '0') or check('TIME', 'TIME')
+  or check('SUBSCRIBE', 'SUBSCRIBE', ARGV[1]) or check('PUBLISH', 'PUBLISH', ARGV[1], '')
   or check('CLIENT UNBLOCK', 'CLIENT', 'UNBLOCK', '1') or check('CLIENT ID', 'CLIENT', 'ID') or ''
