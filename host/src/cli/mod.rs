@@ -10,11 +10,13 @@ mod args;
 mod dead;
 mod group;
 mod jsonl;
+mod operate;
 mod read_ahead;
 mod run;
 mod send;
 mod stream;
 mod tail;
+mod time;
 
 use std::process::ExitCode;
 use std::time::Duration;
