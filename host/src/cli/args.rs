@@ -65,6 +65,8 @@ pub(crate) enum Command {
     /// Messages that were given up: list, show
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Looks whether this Redis is fit: version, permissions, eviction, persistence, replicas, memory, latency
+    Doctor,
 }
 
 #[derive(Debug, Subcommand)]

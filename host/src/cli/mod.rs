@@ -8,6 +8,7 @@ mod address;
 mod append;
 mod args;
 mod dead;
+mod doctor;
 mod group;
 mod jsonl;
 mod operate;
@@ -115,6 +116,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&global, args).await,
         Command::Group(command) => group::run(&global, command).await,
         Command::Dead(command) => dead::run(&global, command).await,
+        Command::Doctor => doctor::run(&global).await,
     }
 }
 

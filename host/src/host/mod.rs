@@ -112,6 +112,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("Redis at {}", options.address))?;
     prepare::refuse_eviction(&broker)?;
+    prepare::warn(&broker, &options.config.namespace, &say).await;
     prepare::streams(&broker, &options.config, &say).await?;
     let mut handlers = Vec::new();
     for loaded in modules {

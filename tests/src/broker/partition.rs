@@ -183,11 +183,11 @@ impl Log {
             Position::From(id) if id <= self.last_id => id,
             Position::From(_) | Position::End => LAST_ID,
         };
-        let before = self.entries.iter().filter(|e| e.id < first);
+        let mut before = self.entries.iter().filter(|e| e.id < first);
         let follow = self.len() - count(before.clone().count());
         let acked = match first {
             LAST_ID => self.last_id,
-            _ => before.last().map_or(EntryId::ZERO, |e| e.id),
+            _ => before.next_back().map_or(EntryId::ZERO, |e| e.id),
         };
         let read = self.added - follow;
         let lease = self.leases.get_mut(group)?;

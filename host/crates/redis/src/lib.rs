@@ -7,6 +7,7 @@ pub mod admin;
 mod broker;
 mod convert;
 mod coordinate;
+pub mod doctor;
 mod error;
 mod execute;
 mod key;
