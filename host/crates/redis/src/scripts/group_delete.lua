@@ -17,9 +17,9 @@ for name in string.gmatch(meta[2] or '', '%S+') do
 end
 if not known and not lease[1] then return 0 end
 redis.call('XGROUP', 'DESTROY', KEYS[2], ARGV[2])
+redis.call('HSET', KEYS[1], 'groups', table.concat(others, ' '))
 for _, kind in ipairs({'lease:', 'state:', 'dead:', 'outbox:'}) do
   redis.call('DEL', ARGV[3] .. kind .. ARGV[2])
 end
-redis.call('HSET', KEYS[1], 'groups', table.concat(others, ' '))
 trim(KEYS[2], KEYS[1], ARGV[3] .. 'lease:', nil)
 return 1

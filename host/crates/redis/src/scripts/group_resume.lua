@@ -7,7 +7,7 @@
 local err, word, lease = operated(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
 if err or word then return err or word end
 if not lease.halt then return 'running' end
-local head = nil
+local head, acked, read = nil, lease.acked, lease.read
 if ARGV[4] ~= '' then
   local err2 = check_type(KEYS[4], 'stream')
   if err2 then return err2 end
@@ -16,7 +16,7 @@ end
 if head then
   local id, fields = head[1], head[2]
   local log = to_table(redis.call('XINFO', 'STREAM', KEYS[2]))
-  local read = string.format('%.0f', tonumber(lease.read) + 1)
+  acked, read = id, string.format('%.0f', tonumber(lease.read) + 1)
   if id == log['last-generated-id'] then read = string.format('%.0f', log['entries-added']) end
   local err3 = move_mirror(KEYS[2], ARGV[2], id, read)
   if err3 then return err3 end
@@ -30,8 +30,9 @@ if head then
   -- No attempts and no version: no handler gave up on it.
   redis.call('XADD', KEYS[4], '*', 'protocol', PROTOCOL, 'id', id, 'reason', ARGV[4], 'attempts', '0',
     'version', '', 'at', now, unpack(fields))
-  redis.call('HSET', KEYS[3], 'acked', id, 'read', read)
 end
-redis.call('HSET', KEYS[3], 'owner', '', 'epoch', next_epoch(lease.epoch), 'halt', '')
+-- The lease, which is the truth, comes last and in one command.
+redis.call('HSET', KEYS[3], 'owner', '', 'epoch', next_epoch(lease.epoch), 'halt', '', 'acked', acked,
+  'read', read)
 announce(ARGV[3], 'resume')
 return {head and head[1] or ''}

@@ -18,8 +18,11 @@ if ARGV[4] == 'end' or (ARGV[4] ~= 'start' and id_less(log['last-generated-id'],
   acked, read = log['last-generated-id'], added
 elseif ARGV[4] ~= 'start' then
   local first, before = edge('XRANGE', ARGV[4], '+'), edge('XREVRANGE', '(' .. ARGV[4], '-')
-  if (first or '') ~= ARGV[5] then return 'again' end
-  if before then acked, read = before, first and ARGV[6] or added end
+  -- With nothing before it the count is not needed: the log begins there, or has been trimmed beyond it.
+  if before then
+    if (first or '') ~= ARGV[5] then return 'again' end
+    acked, read = before, first and ARGV[6] or added
+  end
 end
 local err2 = move_mirror(KEYS[2], ARGV[2], acked, read)
 if err2 then return err2 end
