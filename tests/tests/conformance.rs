@@ -98,6 +98,7 @@ cases! {
         a_skip_makes_the_head_a_dead_letter_and_goes_on,
         a_skipped_entry_with_thousands_of_fields_is_kept_whole,
         a_deleted_group_is_gone_with_what_it_alone_needed,
+        nobody_joins_a_group_that_was_deleted,
         a_delete_spares_a_group_of_that_name_that_is_someone_elses,
         nothing_is_done_to_a_stream_that_is_another_by_now;
     members:

@@ -247,6 +247,7 @@ fn ended_badly(say: &Say, handler: &HandlerName, exit: Exit) -> bool {
         }
         Exit::Superseded => "a later start with the same member id joined the group; this one ends. Two hosts at once need two member ids".to_owned(),
         Exit::StreamGone => "the stream was deleted; register it again, then start again".to_owned(),
+        Exit::GroupGone => "the group was deleted; start again to create it anew".to_owned(),
         Exit::Fatal(why) => why,
     };
     say.event(&telemetry::Event::Ended {

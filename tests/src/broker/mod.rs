@@ -379,6 +379,10 @@ impl MemoryBroker {
         if r.kind == SyncKind::Join && !there {
             return SyncReply::StreamGone;
         }
+        let grouped = self.lease(&r.stream, Partition(0), &r.group).is_some();
+        if r.kind == SyncKind::Join && !grouped {
+            return SyncReply::GroupGone;
+        }
         let key = (r.stream.clone(), r.group.clone());
         let reply = self
             .groups

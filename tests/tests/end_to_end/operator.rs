@@ -1,5 +1,7 @@
 //! What an operator does while members run: seek, pause, resume, skip, delete. Real processes; no restart.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use segmenter_tests::process::{Host, guest, until};
@@ -144,9 +146,10 @@ fn a_seek_to_a_moment_begins_with_the_first_message_since() {
     let later = operate(&world, &["seek", "s", "g", "--to", "2100-01-01T00:00:00Z"]);
     assert_eq!(later[0]["acked_through"], sent[2].1.as_str(), "{later:?}");
     let exact = operate(&world, &["seek", "s", "g", "--to", &format!("{ms}")]);
-    let expected = sent.iter().map(|(_, id)| id.as_str());
-    let before = expected.filter(|id| id.split_once('-').unwrap().0 < ms.to_string().as_str());
-    assert_eq!(exact[0]["acked_through"], before.last().unwrap_or("0-0"));
+    let of_ms = |id: &str| -> u64 { id.split_once('-').unwrap().0.parse().unwrap() };
+    let before = sent.iter().rfind(|(_, id)| of_ms(id) < ms);
+    let expected = before.map_or("0-0", |(_, id)| id);
+    assert_eq!(exact[0]["acked_through"], expected, "{exact:?}");
 }
 
 #[test]
@@ -164,15 +167,16 @@ fn while_paused_nothing_is_handled_and_after_resume_all_of_it_in_order() {
             "{reason}"
         );
     }
-    // Told by every owner, once a partition.
-    until("all partitions are said to be halted", || {
-        let said: usize = hosts
-            .iter()
-            .flat_map(Host::said)
-            .filter(|line| line.contains("partition_halted"))
-            .count();
-        (said == 4).then_some(())
-    });
+    until(
+        "all partitions are said to be halted by their owners",
+        || {
+            let said = hosts.iter().flat_map(Host::said);
+            let said = said.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+            let halted = said.filter(|line| line["event"] == "partition_halted");
+            let halted: BTreeSet<_> = halted.map(|line| line["partition"].as_u64()).collect();
+            (halted.len() == 4).then_some(())
+        },
+    );
     sent.extend(world.send_numbered(200, 20));
     // A member that starts meanwhile finds the halt, too, and so does one that takes over.
     hosts.push(start(&world, "tally"));

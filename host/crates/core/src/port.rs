@@ -376,6 +376,8 @@ pub enum SyncReply {
     /// It has as many members as a group may have.
     Full,
     StreamGone,
+    /// The stream is there and has no such group: an operator deleted it.
+    GroupGone,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

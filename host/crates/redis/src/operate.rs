@@ -236,6 +236,21 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Whether the group is there, as seen from the partition that a delete begins with.
+    pub(crate) async fn has_group(
+        &self,
+        stream: &StreamId,
+        group: &GroupName,
+    ) -> Result<bool, Failure> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(Key::Lease(stream, Partition(0), group))
+            .arg("acked");
+        let acked = list(self.send(&cmd).await?)?.into_iter().next();
+        Ok(!matches!(acked, None | Some(Value::Nil)))
+    }
+}
+
 /// A list, or the word that was answered instead.
 fn word_or_list(answer: Value) -> Result<Result<Vec<Value>, String>, Failure> {
     match answer {

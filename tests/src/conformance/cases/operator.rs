@@ -5,11 +5,13 @@ use segmenter_core::message::EntryId;
 use segmenter_core::names::Uid;
 use segmenter_core::port::{
     AcquireReply, CommitReply, DeleteGroupReply, HaltReply, Position, ReleaseReply, ResumeReply,
-    SeekReply, Start,
+    SeekReply, Start, SyncKind, SyncReply,
 };
 
+use std::time::Duration;
+
 use crate::conformance::scene::{Held, P0, group, message};
-use crate::conformance::{Scene, Subject};
+use crate::conformance::{Puppet, Scene, Subject};
 
 /// Neither a commit nor a release of this tenure has an effect any more.
 fn is_fenced(scene: &mut Scene<'_>, held: &Held, to: EntryId) {
@@ -256,6 +258,20 @@ pub fn a_deleted_group_is_gone_with_what_it_alone_needed(subject: &mut dyn Subje
     // The next of that name begins anew.
     scene.ensure_from("billing", Start::End);
     assert_eq!(scene.lag(), Some(0));
+}
+
+pub fn nobody_joins_a_group_that_was_deleted(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let mut member = Puppet::new("a", "a1", Duration::from_secs(60));
+    let reply = member.asks(&mut scene, SyncKind::Join);
+    assert!(matches!(reply, SyncReply::Member(_)), "{reply:?}");
+    scene.delete_group();
+    member.incarnation = "a2".to_owned();
+    let reply = member.asks(&mut scene, SyncKind::Join);
+    assert_eq!(reply, SyncReply::GroupGone);
+    scene.ensure("billing");
+    let reply = member.asks(&mut scene, SyncKind::Join);
+    assert!(matches!(reply, SyncReply::Member(_)), "{reply:?}");
 }
 
 pub fn a_delete_spares_a_group_of_that_name_that_is_someone_elses(subject: &mut dyn Subject) {

@@ -25,11 +25,9 @@ if head then
     for i, part in ipairs(fields) do packed[i] = #part .. ':' .. part end
     fields = {'', table.concat(packed)}
   end
-  local time = redis.call('TIME')
-  local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
   -- No attempts and no version: no handler gave up on it.
   redis.call('XADD', KEYS[4], '*', 'protocol', PROTOCOL, 'id', id, 'reason', ARGV[4], 'attempts', '0',
-    'version', '', 'at', now, unpack(fields))
+    'version', '', 'at', string.format('%.0f', time_ms()), unpack(fields))
 end
 -- The lease, which is the truth, comes last and in one command.
 redis.call('HSET', KEYS[3], 'owner', '', 'epoch', next_epoch(lease.epoch), 'halt', '', 'acked', acked,
