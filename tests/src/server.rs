@@ -140,7 +140,9 @@ fn spawn(options: &Options, port: u16, dir: &Path) -> Child {
     match &options.password {
         Some(password) => command.args(["--requirepass", password]),
         None => command
-            .args(["--user", USER, "on", &format!(">{PASSWORD}")])
+            // The old server, which is to be refused, would begin with all channels.
+            .args(["--user", USER, "reset", "resetchannels", "on"])
+            .arg(format!(">{PASSWORD}"))
             .args(ACL_RULES.split(' ')),
     };
     if let Some(bytes) = options.maxmemory {
