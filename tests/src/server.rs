@@ -6,13 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use segmenter_redis::ACL_RULES;
+
 use crate::process::until;
+
+const USER: &str = "segmenter";
+const PASSWORD: &str = "test";
 
 /// What differs from a throw-away server without persistence.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Instead of the one under test.
     pub binary: Option<PathBuf>,
+    /// Of the default user, who then is the only one.
     pub password: Option<String>,
     /// Every write is on disk before it is answered.
     pub appendonly: bool,
@@ -52,8 +58,16 @@ impl Server {
         self.port
     }
 
-    /// With the password, if there is one.
+    /// For what is under test: a user who may do no more than [`ACL_RULES`] says.
     pub fn url(&self) -> String {
+        match &self.options.password {
+            Some(_) => self.hands_url(),
+            None => format!("redis://{USER}:{PASSWORD}@127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// For the test itself: the default user, who may do everything.
+    pub fn hands_url(&self) -> String {
         match &self.options.password {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
             None => format!("redis://127.0.0.1:{}", self.port),
@@ -123,9 +137,14 @@ fn spawn(options: &Options, port: u16, dir: &Path) -> Child {
     if options.appendonly {
         command.args(["--appendonly", "yes", "--appendfsync", "always"]);
     }
-    if let Some(password) = &options.password {
-        command.args(["--requirepass", password]);
-    }
+    match &options.password {
+        Some(password) => command.args(["--requirepass", password]),
+        None => command
+            // The old server, which is to be refused, would begin with all channels.
+            .args(["--user", USER, "reset", "resetchannels", "on"])
+            .arg(format!(">{PASSWORD}"))
+            .args(ACL_RULES.split(' ')),
+    };
     if let Some(bytes) = options.maxmemory {
         command.args(["--maxmemory", &bytes.to_string()]);
     }

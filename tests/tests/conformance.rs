@@ -87,6 +87,20 @@ cases! {
         a_fenced_commit_keeps_no_dead_letter,
         a_commit_never_goes_back,
         a_commit_may_ack_an_id_that_is_no_entry;
+    operator:
+        a_seek_to_the_start_gives_everything_again_and_fences_the_owner,
+        a_seek_to_the_start_of_a_trimmed_log_counts_what_is_left,
+        a_seek_to_the_end_acks_everything_and_trimming_may_take_it,
+        a_seek_to_an_id_goes_on_with_that_entry_or_the_next_one,
+        a_seek_counts_a_log_of_many_entries_exactly,
+        a_halted_partition_is_acquired_by_nobody_until_it_is_resumed,
+        a_seek_of_a_halted_partition_leaves_it_halted,
+        a_skip_makes_the_head_a_dead_letter_and_goes_on,
+        a_skipped_entry_with_thousands_of_fields_is_kept_whole,
+        a_deleted_group_is_gone_with_what_it_alone_needed,
+        nobody_joins_a_group_that_was_deleted,
+        a_delete_spares_a_group_of_that_name_that_is_someone_elses,
+        nothing_is_done_to_a_stream_that_is_another_by_now;
     members:
         a_join_is_a_new_generation_and_tells_when_another_expires,
         a_heartbeat_changes_no_generation,

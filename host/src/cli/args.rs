@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, MemberId, Namespace, StreamName};
 
+use super::time;
 use crate::config::units;
 use crate::output::Format;
 
@@ -58,12 +59,14 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Runs handlers: the host
     Run(RunArgs),
-    /// Groups: list, describe
+    /// Groups: list, describe, seek, pause, resume, delete
     #[command(subcommand)]
     Group(GroupCommand),
     /// Messages that were given up: list, show
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Looks whether this Redis is fit: version, permissions, eviction, persistence, replicas, memory, latency
+    Doctor,
 }
 
 #[derive(Debug, Subcommand)]
@@ -183,6 +186,61 @@ pub(crate) enum GroupCommand {
         stream: StreamName,
         group: GroupName,
     },
+    /// Moves how far a group is, also while members run
+    ///
+    /// Backward, messages are handled again from there, in order, as far as the log still holds them.
+    /// Forward, what is skipped counts as acked: trimming may take it.
+    Seek {
+        stream: StreamName,
+        group: GroupName,
+        /// The first message to handle next: start, end, an entry id, a moment as 2026-11-24T22:00:00Z
+        /// (RFC 3339), or a time ago as 2h (ms, s, m, h)
+        #[arg(long, value_name = "start|end|ID|TIME", value_parser = to)]
+        to: To,
+        /// Only this one [default: all]
+        #[arg(long, value_name = "P")]
+        partition: Option<u32>,
+    },
+    /// Halts partitions: messages arrive and wait, nothing is handled until resume
+    Pause {
+        stream: StreamName,
+        group: GroupName,
+        /// Only this one [default: all]
+        #[arg(long, value_name = "P")]
+        partition: Option<u32>,
+    },
+    /// Ends a halt
+    Resume {
+        stream: StreamName,
+        group: GroupName,
+        /// Only this one [default: all]
+        #[arg(long, value_name = "P")]
+        partition: Option<u32>,
+        /// The next message of every partition that is halted becomes a dead letter; what follows goes on
+        #[arg(long)]
+        skip: bool,
+    },
+    /// Deletes a group with its dead letters; refused while members live
+    ///
+    /// Messages that only this group had not acked may be trimmed.
+    Delete {
+        stream: StreamName,
+        group: GroupName,
+        /// Also while members live: they are told, and exit
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Where a group shall go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    Start,
+    End,
+    Id(EntryId),
+    /// Milliseconds since 1970.
+    At(u64),
+    Ago(Duration),
 }
 
 #[derive(Debug, Subcommand)]
@@ -208,6 +266,23 @@ fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text)
 }
 
+fn to(text: &str) -> Result<To, String> {
+    match text {
+        "start" => return Ok(To::Start),
+        "end" => return Ok(To::End),
+        _ => {}
+    }
+    if let Ok(id) = text.parse() {
+        return Ok(To::Id(id));
+    }
+    if let Ok(ago) = units::duration(text) {
+        return Ok(To::Ago(ago));
+    }
+    time::parse(text).map(To::At).map_err(|_| {
+        format!("{text:?} is neither start nor end, no entry id (1526919030474-55), no moment (2026-11-24T22:00:00Z) and no time ago (2h)")
+    })
+}
+
 fn from(text: &str) -> Result<EntryId, String> {
     if text == "start" {
         return Ok(EntryId::ZERO);
@@ -223,5 +298,23 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_position_is_a_word_an_id_a_moment_or_a_time_ago() {
+        let id = |ms, seq| To::Id(EntryId { ms, seq });
+        for (text, expected) in [
+            ("start", To::Start),
+            ("end", To::End),
+            ("17-4", id(17, 4)),
+            ("17", id(17, 0)),
+            ("1970-01-01T00:00:01Z", To::At(1_000)),
+            ("2h", To::Ago(Duration::from_secs(7_200))),
+        ] {
+            assert_eq!(to(text), Ok(expected), "{text}");
+        }
+        for text in ["", "middle", "2d", "-5", "2026-11-24", "1-2-3"] {
+            assert!(to(text).unwrap_err().contains("neither"), "{text}");
+        }
     }
 }

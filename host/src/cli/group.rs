@@ -1,4 +1,4 @@
-//! `group list|describe`.
+//! `group list|describe`; what changes a group is `operate`'s.
 
 use std::process::ExitCode;
 
@@ -7,14 +7,42 @@ use segmenter_redis::admin::{self, GroupInfo, MemberInfo};
 use serde_json::json;
 
 use super::args::{Global, GroupCommand};
+use super::operate::{self, Group};
 use crate::output::{Format, Out};
 
 pub(super) async fn run(global: &Global, command: GroupCommand) -> anyhow::Result<ExitCode> {
-    let broker = global.connect().await?;
     let mut out = global.out();
-    match command {
+    let which = |stream, group, partition| Group {
+        stream,
+        group,
+        partition,
+    };
+    match &command {
+        GroupCommand::Seek {
+            stream,
+            group,
+            to,
+            partition,
+        } => operate::seek(global, which(stream, group, *partition), *to).await?,
+        GroupCommand::Pause {
+            stream,
+            group,
+            partition,
+        } => operate::pause(global, which(stream, group, *partition)).await?,
+        GroupCommand::Resume {
+            stream,
+            group,
+            partition,
+            skip,
+        } => operate::resume(global, which(stream, group, *partition), *skip).await?,
+        GroupCommand::Delete {
+            stream,
+            group,
+            force,
+        } => operate::delete(global, stream, group, *force).await?,
         GroupCommand::List { stream } => {
-            let (id, info) = global.stream(&broker, &stream).await?;
+            let broker = global.connect().await?;
+            let (id, info) = global.stream(&broker, stream).await?;
             let groups = admin::list_groups(&broker, &id, info.shape)
                 .await
                 .with_context(|| format!("listing the groups of {id}"))?;
@@ -31,8 +59,9 @@ pub(super) async fn run(global: &Global, command: GroupCommand) -> anyhow::Resul
             }
         }
         GroupCommand::Describe { stream, group } => {
-            let (id, info) = global.stream(&broker, &stream).await?;
-            let found = admin::describe_group(&broker, &id, info.shape, &group)
+            let broker = global.connect().await?;
+            let (id, info) = global.stream(&broker, stream).await?;
+            let found = admin::describe_group(&broker, &id, info.shape, group)
                 .await
                 .with_context(|| format!("describing group {group} of {id}"))?;
             let Some(found) = found else {
@@ -78,6 +107,7 @@ fn object(group: &str, found: &GroupInfo) -> serde_json::Value {
                 "lag": p.lag,
                 "oldest_age_ms": p.oldest_age_ms,
                 "version": p.version,
+                "halted": p.halted,
             })
         })
         .collect();
@@ -138,6 +168,7 @@ fn tables(out: &mut Out, found: &GroupInfo) -> anyhow::Result<()> {
                 dash(p.lag.map(|lag| lag.to_string())),
                 dash(p.oldest_age_ms.map(|ms| format!("{ms} ms"))),
                 dash(p.version.as_ref().map(|v| v.chars().take(12).collect())),
+                dash(p.halted.clone()),
             ]
         })
         .collect();
@@ -149,6 +180,7 @@ fn tables(out: &mut Out, found: &GroupInfo) -> anyhow::Result<()> {
         "LAG",
         "OLDEST",
         "VERSION",
+        "HALTED",
     ];
     out.table(&header, &partitions, "no partitions")
 }

@@ -8,13 +8,16 @@ mod address;
 mod append;
 mod args;
 mod dead;
+mod doctor;
 mod group;
 mod jsonl;
+mod operate;
 mod read_ahead;
 mod run;
 mod send;
 mod stream;
 mod tail;
+mod time;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -114,6 +117,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&global, args).await,
         Command::Group(command) => group::run(&global, command).await,
         Command::Dead(command) => dead::run(&global, command).await,
+        Command::Doctor => doctor::run(&global).await,
     }
 }
 

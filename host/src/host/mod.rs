@@ -116,6 +116,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("Redis at {} cannot be used", options.address))?;
     prepare::refuse_eviction(&broker)?;
+    prepare::warn(&broker, &options.config.namespace, &say).await;
     prepare::streams(&broker, &options.config, &say).await?;
     let mut handlers = Vec::new();
     for loaded in modules {
@@ -250,6 +251,7 @@ fn ended_badly(say: &Say, handler: &HandlerName, exit: Exit) -> bool {
         }
         Exit::Superseded => "a later start with the same member id joined the group; this one ends. Two hosts at once need two member ids".to_owned(),
         Exit::StreamGone => "the stream was deleted; register it again, then start again".to_owned(),
+        Exit::GroupGone => "the group was deleted; start again to create it anew".to_owned(),
         Exit::Fatal(why) => why,
     };
     say.event(&telemetry::Event::Ended {

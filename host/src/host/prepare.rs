@@ -12,7 +12,7 @@ use segmenter_core::port::{
     EnsureGroup, EnsureGroupReply, Register, RegisterReply, Reply, Request,
 };
 use segmenter_redis::admin::{self, StreamInfo};
-use segmenter_redis::{Address, Broker};
+use segmenter_redis::{Address, Broker, doctor};
 use segmenter_wasm::{Engine, EngineConfig, Limits, Module};
 
 use super::clock;
@@ -170,6 +170,16 @@ pub(super) fn refuse_eviction(broker: &Broker) -> anyhow::Result<()> {
         Some(policy) => bail!(
             "this Redis has maxmemory-policy {policy}, which throws keys away when memory is short; set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf)"
         ),
+    }
+}
+
+/// What `segmenter doctor` would say, as far as something is to be done: a line each.
+pub(super) async fn warn(broker: &Broker, namespace: &Namespace, say: &Say) {
+    for check in doctor::examine(broker, namespace).await {
+        if let Some(advice) = &check.advice {
+            let text = format!("{}: {}; {advice}", check.name, check.found);
+            say.event(&telemetry::Event::Warning { text: &text });
+        }
     }
 }
 

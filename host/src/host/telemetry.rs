@@ -58,6 +58,16 @@ pub enum Event<'a> {
         partition: u32,
         why: &'a str,
     },
+    /// It holds nothing and reads nothing until an operator resumes it.
+    PartitionHalted {
+        handler: &'a str,
+        partition: u32,
+        reason: &'a str,
+    },
+    PartitionResumed {
+        handler: &'a str,
+        partition: u32,
+    },
     EntriesVanished {
         handler: &'a str,
         partition: u32,
@@ -165,6 +175,16 @@ impl Event<'_> {
                 why,
             } => {
                 format!("{handler}: partition {partition} stands still: {why}")
+            }
+            Event::PartitionHalted {
+                handler,
+                partition,
+                reason,
+            } => {
+                format!("{handler}: partition {partition} is halted: {reason}")
+            }
+            Event::PartitionResumed { handler, partition } => {
+                format!("{handler}: partition {partition} goes on")
             }
             Event::EntriesVanished {
                 handler,

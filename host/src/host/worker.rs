@@ -158,9 +158,9 @@ impl<H: Handler> Worker<H> {
         if matches!(event, Event::Revoked | Event::Cut) {
             self.owes_report = true;
         }
-        let answered = matches!(event, Event::Committed { .. } | Event::Acquired(_));
+        let moves_claim = !matches!(event, Event::Entries { .. } | Event::Handled { .. });
         self.consumer.handle(clock::now(), event);
-        if answered {
+        if moves_claim {
             self.mailbox.set_claim(self.consumer.claim());
         }
     }
@@ -290,6 +290,17 @@ impl<H: Handler> Worker<H> {
                 partition: partition.0,
                 why: &why,
             }),
+            Command::Halted { reason } => {
+                shared.say.event(&telemetry::Event::PartitionHalted {
+                    handler: plan.handler.as_str(),
+                    partition: partition.0,
+                    reason: &reason,
+                });
+            }
+            Command::Resumed => shared.say.event(&telemetry::Event::PartitionResumed {
+                handler: plan.handler.as_str(),
+                partition: partition.0,
+            }),
             Command::Vanished { entries } => shared.say.event(&telemetry::Event::EntriesVanished {
                 handler: plan.handler.as_str(),
                 partition: partition.0,
@@ -297,7 +308,7 @@ impl<H: Handler> Worker<H> {
             }),
             Command::DropInstance => {
                 self.instance = None;
-                self.mailbox.set_claim(None);
+                self.mailbox.set_claim(self.consumer.claim());
             }
             // No call is in the air, or the caller sees to it.
             Command::CancelCall | Command::Call { .. } => {}

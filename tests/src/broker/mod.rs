@@ -14,9 +14,10 @@ use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
-    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeadLetter, EnsureGroup,
-    EnsureGroupReply, Failure, Install, InstallReply, Read, ReadReply, Register, RegisterReply,
-    Release, ReleaseReply, Reply, Request, Sync, SyncKind, SyncReply, Verify, VerifyReply,
+    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeadLetter, DeleteGroup,
+    DeleteGroupReply, EnsureGroup, EnsureGroupReply, Failure, Halt, HaltReply, Install,
+    InstallReply, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply, Reply, Request,
+    Resume, ResumeReply, Seek, SeekReply, Sync, SyncKind, SyncReply, Verify, VerifyReply,
 };
 
 use members::Members;
@@ -57,6 +58,10 @@ impl MemoryBroker {
             Request::Commit(r) => Reply::Commit(self.commit(now_us, r)?),
             Request::Release(r) => Reply::Release(self.release(&r)),
             Request::Verify(r) => Reply::Verify(self.verify(&r)),
+            Request::Seek(r) => Reply::Seek(self.seek(now_us, r)),
+            Request::Halt(r) => Reply::Halt(self.halt(now_us, r)),
+            Request::Resume(r) => Reply::Resume(self.resume(now_us, r)),
+            Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group_in(&r)),
             Request::Sync(r) => Reply::Sync(self.sync(now_us, &r)),
             Request::Install(r) => Reply::Install(self.install(&r)),
         })
@@ -142,6 +147,24 @@ impl MemoryBroker {
     pub fn delete_stream(&mut self, stream: &StreamId) -> bool {
         self.groups.retain(|(of, _), _| of != stream);
         self.streams.remove(stream).is_some()
+    }
+
+    /// An operator deletes a group: from all partitions, then its membership, then its members are told.
+    pub fn delete_group(&mut self, stream: &StreamId, group: &GroupName) -> bool {
+        let retain = self.streams.get(stream).map_or(0, |s| s.retain);
+        let mut existed = false;
+        for log in self
+            .streams
+            .get_mut(stream)
+            .iter_mut()
+            .flat_map(|s| &mut s.partitions)
+        {
+            existed |= log.delete_group(group, retain);
+        }
+        let key = (stream.clone(), group.clone());
+        existed |= self.groups.remove(&key).is_some();
+        self.news.push((key.0, key.1, News::Changed));
+        existed
     }
 
     /// Members of a group that nobody has removed.
@@ -248,12 +271,71 @@ impl MemoryBroker {
         let Some(lease) = log.lease_mut(&r.group) else {
             return AcquireReply::GroupGone;
         };
-        let unreleased = lease.acquire(r.owner, now_us);
-        AcquireReply::Acquired {
-            epoch: lease.epoch,
-            acked: lease.acked,
-            read: lease.read,
-            unreleased,
+        match lease.acquire(r.owner, now_us) {
+            Ok(unreleased) => AcquireReply::Acquired {
+                epoch: lease.epoch,
+                acked: lease.acked,
+                read: lease.read,
+                unreleased,
+            },
+            Err(reason) => AcquireReply::Halted {
+                reason,
+                epoch: lease.epoch,
+                acked: lease.acked,
+            },
+        }
+    }
+
+    fn seek(&mut self, now_us: u64, r: Seek) -> SeekReply {
+        let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
+            return SeekReply::StreamGone;
+        };
+        let Some((was, acked, read)) = log.seek(&r.group, r.to, now_us) else {
+            return SeekReply::GroupGone;
+        };
+        self.news.push((r.stream, r.group, News::Changed));
+        SeekReply::Sought { was, acked, read }
+    }
+
+    fn halt(&mut self, now_us: u64, r: Halt) -> HaltReply {
+        let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
+            return HaltReply::StreamGone;
+        };
+        let Some(lease) = log.lease_mut(&r.group) else {
+            return HaltReply::GroupGone;
+        };
+        if !lease.halt(r.reason, now_us) {
+            let reason = lease.halt.clone().unwrap_or_default();
+            return HaltReply::Already { reason };
+        }
+        self.news.push((r.stream, r.group, News::Changed));
+        HaltReply::Halted
+    }
+
+    fn resume(&mut self, now_us: u64, r: Resume) -> ResumeReply {
+        let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
+            return ResumeReply::StreamGone;
+        };
+        let Some(lease) = log.lease_mut(&r.group) else {
+            return ResumeReply::GroupGone;
+        };
+        if !lease.resume(now_us) {
+            return ResumeReply::NotHalted;
+        }
+        let skipped = r
+            .skip
+            .and_then(|reason| log.skip(&r.group, reason, now_us / 1_000));
+        self.news.push((r.stream, r.group, News::Changed));
+        ResumeReply::Resumed { skipped }
+    }
+
+    fn delete_group_in(&mut self, r: &DeleteGroup) -> DeleteGroupReply {
+        let retain = self.streams.get(&r.stream).map_or(0, |s| s.retain);
+        match self.same(&r.stream, &r.uid, r.partition) {
+            Some(log) => DeleteGroupReply::Deleted {
+                existed: log.delete_group(&r.group, retain),
+            },
+            None => DeleteGroupReply::StreamGone,
         }
     }
 
@@ -296,6 +378,10 @@ impl MemoryBroker {
             .is_some_and(|s| s.uid == r.uid && !s.deleting);
         if r.kind == SyncKind::Join && !there {
             return SyncReply::StreamGone;
+        }
+        let grouped = self.lease(&r.stream, Partition(0), &r.group).is_some();
+        if r.kind == SyncKind::Join && !grouped {
+            return SyncReply::GroupGone;
         }
         let key = (r.stream.clone(), r.group.clone());
         let reply = self

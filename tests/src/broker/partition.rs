@@ -6,7 +6,9 @@ use segmenter_core::entry::{Fields, RawEntry, encode};
 use segmenter_core::lease::Lease;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::GroupName;
-use segmenter_core::port::{Commit, CommitReply, EnsureGroupReply, Failure, Start};
+use segmenter_core::port::{
+    Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Position, Start,
+};
 
 use super::KeptDead;
 
@@ -167,6 +169,71 @@ impl Log {
             self.trim(None, retain);
         }
         Ok(CommitReply::Committed { read })
+    }
+
+    /// Acked-through before and now, and entries up to it. `None`: no such group.
+    pub(super) fn seek(
+        &mut self,
+        group: &GroupName,
+        to: Position,
+        now_us: u64,
+    ) -> Option<(EntryId, EntryId, u64)> {
+        let first = match to {
+            Position::Start => EntryId::ZERO,
+            Position::From(id) if id <= self.last_id => id,
+            Position::From(_) | Position::End => LAST_ID,
+        };
+        let mut before = self.entries.iter().filter(|e| e.id < first);
+        let follow = self.len() - count(before.clone().count());
+        let acked = match first {
+            LAST_ID => self.last_id,
+            _ => before.next_back().map_or(EntryId::ZERO, |e| e.id),
+        };
+        let read = self.added - follow;
+        let lease = self.leases.get_mut(group)?;
+        let was = lease.acked;
+        lease.seek(acked, read, now_us);
+        Some((was, acked, read))
+    }
+
+    /// The first entry that is not acked becomes a dead letter.
+    pub(super) fn skip(
+        &mut self,
+        group: &GroupName,
+        reason: String,
+        now_ms: u64,
+    ) -> Option<EntryId> {
+        let lease = self.leases.get_mut(group)?;
+        let head = self.entries.iter().find(|e| e.id > lease.acked)?;
+        let letter = DeadLetter {
+            id: head.id,
+            reason,
+            attempts: 0,
+            // No handler gave up on it.
+            version: String::new(),
+            fields: head.fields.clone(),
+        };
+        lease.acked = head.id;
+        lease.read = match head.id == self.last_id {
+            true => self.added,
+            false => lease.read + 1,
+        };
+        let kept = KeptDead {
+            letter,
+            at_ms: now_ms,
+        };
+        self.dead.entry(group.clone()).or_default().push(kept);
+        Some(head.id)
+    }
+
+    /// With all that is its own; what it alone needed goes. False: there was none.
+    pub(super) fn delete_group(&mut self, group: &GroupName, retain: u64) -> bool {
+        self.dead.remove(group);
+        let existed = self.leases.remove(group).is_some();
+        if existed {
+            self.trim(None, retain);
+        }
+        existed
     }
 
     /// Drops entries that no group needs; how many. `need` `None`: a routine trim, which keeps `retain`

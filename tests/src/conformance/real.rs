@@ -41,7 +41,7 @@ impl RealSubject {
         let broker = runtime
             .block_on(Broker::connect(&address))
             .unwrap_or_else(|e| panic!("{e}"));
-        let hands = redis::Client::open(server.url())
+        let hands = redis::Client::open(server.hands_url())
             .and_then(|c| c.get_connection())
             .expect("a plain connection");
         RealSubject {

@@ -13,9 +13,10 @@ use segmenter_core::names::{
 };
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
-    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
-    Failure, Install, InstallReply, Read, Register, RegisterReply, Release, ReleaseReply, Reply,
-    Request, Start, Sync, SyncReply, Verify,
+    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeleteGroup, DeleteGroupReply,
+    EnsureGroup, EnsureGroupReply, Failure, Halt, HaltReply, Install, InstallReply, Position, Read,
+    Register, RegisterReply, Release, ReleaseReply, Reply, Request, Resume, ResumeReply, Seek,
+    SeekReply, Start, Sync, SyncReply, Verify,
 };
 
 use super::Subject;
@@ -293,6 +294,62 @@ impl<'a> Scene<'a> {
         answer!(self.subject, Verify, request)
             .expect("an answer")
             .leases
+    }
+
+    pub fn try_seek(&mut self, to: Position) -> SeekReply {
+        let request = Seek {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            partition: P0,
+            group: self.group.clone(),
+            to,
+        };
+        answer!(self.subject, Seek, request).expect("an answer")
+    }
+
+    /// Acked-through and the count that goes with it, as they stand now.
+    pub fn seek(&mut self, to: Position) -> (EntryId, u64) {
+        match self.try_seek(to) {
+            SeekReply::Sought { acked, read, .. } => (acked, read),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn halt(&mut self, reason: &str) -> HaltReply {
+        let request = Halt {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            partition: P0,
+            group: self.group.clone(),
+            reason: reason.to_owned(),
+        };
+        answer!(self.subject, Halt, request).expect("an answer")
+    }
+
+    pub fn resume(&mut self, skip: Option<&str>) -> ResumeReply {
+        let request = Resume {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            partition: P0,
+            group: self.group.clone(),
+            skip: skip.map(str::to_owned),
+        };
+        answer!(self.subject, Resume, request).expect("an answer")
+    }
+
+    pub fn delete_group(&mut self) -> DeleteGroupReply {
+        let request = DeleteGroup {
+            stream: self.stream.clone(),
+            uid: self.uid.clone(),
+            partition: P0,
+            group: self.group.clone(),
+        };
+        answer!(self.subject, DeleteGroup, request).expect("an answer")
+    }
+
+    pub fn lag(&mut self) -> Option<u64> {
+        let (stream, group) = (self.stream.clone(), self.group.clone());
+        self.subject.lag(&stream, P0, &group)
     }
 
     /// A sync as it is given, but for stream, uid and group.

@@ -5,5 +5,6 @@ mod bad_input;
 mod crash;
 mod failure;
 mod flow;
+mod operator;
 mod support;
 mod trouble;

@@ -47,7 +47,7 @@ impl World {
     }
 
     pub(crate) fn redis(&self) -> redis::Connection {
-        let client = redis::Client::open(self.url.as_str()).expect("a URL");
+        let client = redis::Client::open(self.server.hands_url()).expect("a URL");
         client.get_connection().expect("the server answers")
     }
 

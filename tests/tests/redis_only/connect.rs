@@ -41,7 +41,7 @@ fn an_unreachable_server_did_nothing_and_a_server_that_comes_back_is_used_again(
         matches!(back, Ok(Reply::Append(AppendReply::Appended { .. }))),
         "{back:?}"
     );
-    let url = real.server.url();
+    let url = real.server.hands_url();
     real.hands = redis::Client::open(url).unwrap().get_connection().unwrap();
     assert_eq!(
         real.log(&stream_id("orders"), P0).len(),

@@ -1,6 +1,7 @@
 //! What only a real server can show of the Redis adapter (`SEGMENTER_TEST_SERVER`).
 
 mod connect;
+mod operator;
 mod reader;
 mod register;
 mod scripts;

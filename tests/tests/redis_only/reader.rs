@@ -168,7 +168,7 @@ fn a_reader_outlives_its_server() {
         }
     }
     real.server.restart();
-    real.hands = redis::Client::open(real.server.url())
+    real.hands = redis::Client::open(real.server.hands_url())
         .unwrap()
         .get_connection()
         .unwrap();

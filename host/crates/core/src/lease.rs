@@ -39,6 +39,8 @@ pub struct Lease {
     pub acked: EntryId,
     /// How many entries that is since the log's first: what `ENTRIESREAD` of the mirror says.
     pub read: u64,
+    /// Why nobody may acquire it, until an operator says otherwise.
+    pub halt: Option<String>,
 }
 
 /// What a write must match. All three, because: without the incarnation a restarted process passes for
@@ -57,14 +59,21 @@ pub struct LeaseView {
     pub incarnation: Option<Incarnation>,
     pub epoch: Epoch,
     pub acked: EntryId,
+    pub halt: Option<String>,
 }
 
 impl fmt::Display for LeaseView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (epoch, acked) = (self.epoch.0, self.acked);
-        match &self.incarnation {
-            Some(owner) => write!(f, "held by {owner} in epoch {epoch}, acked through {acked}"),
-            None => write!(f, "released after epoch {epoch}, acked through {acked}"),
+        match (&self.halt, &self.incarnation) {
+            (Some(why), _) => write!(f, "halted in epoch {epoch}, acked through {acked}: {why}"),
+            (None, Some(owner)) => {
+                write!(f, "held by {owner} in epoch {epoch}, acked through {acked}")
+            }
+            (None, None) => write!(
+                f,
+                "held by nobody since epoch {epoch}, acked through {acked}"
+            ),
         }
     }
 }
@@ -76,6 +85,7 @@ impl Lease {
             epoch: Epoch::default(),
             acked,
             read,
+            halt: None,
         }
     }
 
@@ -84,15 +94,51 @@ impl Lease {
             incarnation: self.owner.as_ref().map(|o| o.incarnation.clone()),
             epoch: self.epoch,
             acked: self.acked,
+            halt: self.halt.clone(),
         }
     }
 
-    /// Unconditional. Returns whether the last owner had not released it.
-    pub fn acquire(&mut self, owner: Owner, time_us: u64) -> bool {
+    /// Takes it, whoever holds it. Returns whether the last owner had not released it; an error is the
+    /// reason of a halt, and nothing changed.
+    pub fn acquire(&mut self, owner: Owner, time_us: u64) -> Result<bool, String> {
+        if let Some(reason) = &self.halt {
+            return Err(reason.clone());
+        }
         let unreleased = self.owner.is_some();
         self.epoch = self.epoch.after(time_us);
         self.owner = Some(owner);
-        unreleased
+        Ok(unreleased)
+    }
+
+    /// An operator steps in: whoever holds it is fenced from here on, and has not crashed.
+    fn take_from_owner(&mut self, time_us: u64) {
+        self.owner = None;
+        self.epoch = self.epoch.after(time_us);
+    }
+
+    pub fn seek(&mut self, acked: EntryId, read: u64, time_us: u64) {
+        self.take_from_owner(time_us);
+        self.acked = acked;
+        self.read = read;
+    }
+
+    /// False: halted already. The first reason stays, because a pause must not hide a failure.
+    pub fn halt(&mut self, reason: String, time_us: u64) -> bool {
+        let runs = self.halt.is_none();
+        if runs {
+            self.take_from_owner(time_us);
+            self.halt = Some(reason);
+        }
+        runs
+    }
+
+    /// False: not halted, and nothing changed.
+    pub fn resume(&mut self, time_us: u64) -> bool {
+        let halted = self.halt.take().is_some();
+        if halted {
+            self.take_from_owner(time_us);
+        }
+        halted
     }
 
     pub fn admits(&self, fence: &Fence) -> bool {

@@ -5,7 +5,7 @@
 //! ```text
 //!   Joining ──Member──▶ In ──Leave──▶ Draining ──nothing held──▶ Leaving ──▶ Out
 //!      ▲                │                                                     ▲
-//!      └────Unknown─────┘           Superseded, StreamGone, Full ─────────────┘
+//!      └────Unknown─────┘           Superseded, StreamGone, GroupGone, Full ──┘
 //!
 //!   one partition:  assigned ──granted──▶ held ──not assigned any more──▶ revoked ──Dropped──▶ reported
 //! ```
@@ -123,6 +123,7 @@ pub enum Exit {
     Left,
     Superseded,
     StreamGone,
+    GroupGone,
     Fatal(String),
 }
 
@@ -362,6 +363,7 @@ impl Member {
             }
             SyncReply::Superseded => self.out(Exit::Superseded),
             SyncReply::StreamGone => self.out(Exit::StreamGone),
+            SyncReply::GroupGone => self.out(Exit::GroupGone),
             SyncReply::Overtaken => self.sync_at(now),
             SyncReply::Left => self.out(Exit::Left),
             SyncReply::Full => self.out(Exit::Fatal(format!(

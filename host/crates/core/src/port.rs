@@ -37,6 +37,10 @@ pub enum Request {
     Commit(Commit),
     Release(Release),
     Verify(Verify),
+    Seek(Seek),
+    Halt(Halt),
+    Resume(Resume),
+    DeleteGroup(DeleteGroup),
     Sync(Sync),
     Install(Install),
 }
@@ -51,6 +55,10 @@ pub enum Reply {
     Commit(CommitReply),
     Release(ReleaseReply),
     Verify(VerifyReply),
+    Seek(SeekReply),
+    Halt(HaltReply),
+    Resume(ResumeReply),
+    DeleteGroup(DeleteGroupReply),
     Sync(SyncReply),
     Install(InstallReply),
 }
@@ -160,6 +168,12 @@ pub enum AcquireReply {
         /// The last owner did not release it: it crashed, or does not know yet.
         unreleased: bool,
     },
+    /// An operator, or a message that could not be handled, stopped the partition: nothing was taken.
+    Halted {
+        reason: String,
+        epoch: Epoch,
+        acked: EntryId,
+    },
     StreamGone,
     GroupGone,
 }
@@ -226,6 +240,94 @@ pub struct VerifyReply {
     pub leases: Vec<Option<LeaseView>>,
 }
 
+/// From where a group goes on in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// The first entry that the log still holds.
+    Start,
+    /// Only what comes from now on.
+    End,
+    /// The first entry with this id or a higher one; above the last id it is the end.
+    From(EntryId),
+}
+
+/// An operator moves a group's acked-through. The owner is fenced and acquires again. What lies behind
+/// the position counts as acked, what lies before it is handled again, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seek {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub to: Position,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeekReply {
+    Sought {
+        was: EntryId,
+        acked: EntryId,
+        /// Entries up to `acked` since the log's first.
+        read: u64,
+    },
+    StreamGone,
+    GroupGone,
+}
+
+/// An operator halts a partition for a group: its owner is fenced, and nobody acquires it until resume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub reason: String,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HaltReply {
+    Halted,
+    /// It was, for this reason, which stays.
+    Already {
+        reason: String,
+    },
+    StreamGone,
+    GroupGone,
+}
+
+/// Ends a halt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub group: GroupName,
+    /// The first entry that is not acked becomes a dead letter with this reason, in the same step.
+    pub skip: Option<String>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResumeReply {
+    Resumed {
+        /// `None`: not asked for, or nothing was left to skip.
+        skipped: Option<EntryId>,
+    },
+    NotHalted,
+    StreamGone,
+    GroupGone,
+}
+
+/// Removes a group from one partition with all that is its own, and trims what it alone needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteGroup {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub group: GroupName,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeleteGroupReply {
+    Deleted { existed: bool },
+    StreamGone,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncKind {
     /// A live member of the same id is superseded.
@@ -274,6 +376,8 @@ pub enum SyncReply {
     /// It has as many members as a group may have.
     Full,
     StreamGone,
+    /// The stream is there and has no such group: an operator deleted it.
+    GroupGone,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -317,6 +317,10 @@ fn superseded_without_a_stream_or_hanging_it_exits_and_says_no_more() {
             Event::Synced(Ok(SyncReply::StreamGone)),
             Some(Exit::StreamGone),
         ),
+        (
+            Event::Synced(Ok(SyncReply::GroupGone)),
+            Some(Exit::GroupGone),
+        ),
         (Event::Synced(Ok(SyncReply::Full)), None),
         (Event::Hung(Partition(1)), None),
     ] {

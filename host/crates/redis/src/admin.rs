@@ -52,6 +52,8 @@ pub struct GroupInPartition {
     /// Of the first entry that is not acked.
     pub oldest_age_ms: Option<u64>,
     pub version: Option<String>,
+    /// Why nobody may acquire it.
+    pub halted: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -259,6 +261,7 @@ fn group_in_partition(value: Value, now_ms: u64) -> Result<GroupInPartition, Fai
         other => Some(number(other)?),
     };
     let oldest_age_ms = maybe_id(next())?.map(|id| now_ms.saturating_sub(id.ms));
+    let halted = some(text(next())?);
     Ok(GroupInPartition {
         group,
         owner,
@@ -267,6 +270,7 @@ fn group_in_partition(value: Value, now_ms: u64) -> Result<GroupInPartition, Fai
         lag,
         oldest_age_ms,
         version,
+        halted,
     })
 }
 
@@ -323,7 +327,7 @@ pub async fn describe_group(
     }))
 }
 
-async fn members(
+pub(crate) async fn members(
     broker: &Broker,
     stream: &StreamId,
     group: &GroupName,

@@ -85,7 +85,7 @@ pub(crate) fn xread(value: Value) -> Result<Vec<Found>, Failure> {
         .collect()
 }
 
-/// `[owner, epoch, acked]`; an empty list: there is no lease.
+/// `[owner, epoch, acked, halt]`; an empty list: there is no lease.
 pub(crate) fn lease(values: Vec<Value>) -> Result<Option<LeaseView>, Failure> {
     let mut values = values.into_iter();
     let Some(owner) = values.next() else {
@@ -98,9 +98,11 @@ pub(crate) fn lease(values: Vec<Value>) -> Result<Option<LeaseView>, Failure> {
     };
     let epoch = Epoch(number(values.next().unwrap_or(Value::Nil))?);
     let acked = id(values.next().unwrap_or(Value::Nil))?;
+    let halt = text(values.next().unwrap_or(Value::Nil))?;
     Ok(Some(LeaseView {
         incarnation,
         epoch,
         acked,
+        halt: Some(halt).filter(|halt| !halt.is_empty()),
     }))
 }

@@ -25,8 +25,14 @@ impl Broker {
     pub(crate) async fn sync(&self, r: Sync) -> Result<SyncReply, Failure> {
         // The group lies in another slot than the stream, so the script cannot see whether that still is
         // there. A join by someone with an old uid would throw out the members of the new stream.
-        if r.kind == SyncKind::Join && !self.still(&r.stream, &r.uid).await? {
-            return Ok(SyncReply::StreamGone);
+        if r.kind == SyncKind::Join {
+            if !self.still(&r.stream, &r.uid).await? {
+                return Ok(SyncReply::StreamGone);
+            }
+            // Else a member that is told of the group's end would make it again.
+            if !self.has_group(&r.stream, &r.group).await? {
+                return Ok(SyncReply::GroupGone);
+            }
         }
         let kind = match r.kind {
             SyncKind::Join => "join",

@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::script::Script;
 
 /// Fields of a dead letter that Lua can pass on one by one; more are packed into one.
-const LETTER_FIELDS_MAX: usize = 1_000;
+pub(crate) const LETTER_FIELDS_MAX: usize = 1_000;
 
 impl Broker {
     /// Executes one request. Never tries again.
@@ -32,6 +32,10 @@ impl Broker {
             Request::Commit(r) => Reply::Commit(self.commit(r).await?),
             Request::Release(r) => Reply::Release(self.release(r).await?),
             Request::Verify(r) => Reply::Verify(self.verify(r).await?),
+            Request::Seek(r) => Reply::Seek(self.seek(r).await?),
+            Request::Halt(r) => Reply::Halt(self.halt(r).await?),
+            Request::Resume(r) => Reply::Resume(self.resume(r).await?),
+            Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group(r).await?),
             Request::Sync(r) => Reply::Sync(self.sync(r).await?),
             Request::Install(r) => Reply::Install(self.install(r).await?),
         })
@@ -256,8 +260,16 @@ impl Broker {
             Value::Array(parts) => {
                 let mut parts = parts.into_iter();
                 let mut next = || parts.next().unwrap_or(Value::Nil);
+                let first = text(next())?;
+                if first == "halted" {
+                    return Ok(AcquireReply::Halted {
+                        reason: text(next())?,
+                        epoch: Epoch(number(next())?),
+                        acked: id(next())?,
+                    });
+                }
                 Ok(AcquireReply::Acquired {
-                    epoch: Epoch(number(next())?),
+                    epoch: Epoch(number(Value::SimpleString(first))?),
                     acked: id(next())?,
                     read: number(next())?,
                     unreleased: number(next())? == 1,

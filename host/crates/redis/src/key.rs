@@ -13,7 +13,7 @@ pub enum Key<'a> {
     Meta(&'a StreamId, Partition),
     /// Stream: the entries.
     Log(&'a StreamId, Partition),
-    /// Hash: owner, member, version, epoch, acked, read.
+    /// Hash: owner, member, version, epoch, acked, read, halt.
     Lease(&'a StreamId, Partition, &'a GroupName),
     /// Stream: dead letters.
     Dead(&'a StreamId, Partition, &'a GroupName),

@@ -1,21 +1,26 @@
 //! Redis for Segmenter: executes the core's port, reads entries, answers questions of people. Knows keys,
 //! scripts and connections; must not know handlers or Wasm, and never decides to try again.
 
+mod acl;
 mod address;
 pub mod admin;
 mod broker;
 mod convert;
 mod coordinate;
+pub mod doctor;
 mod error;
 mod execute;
 mod key;
 mod news;
+mod operate;
 mod reader;
 mod script;
 
+pub use acl::{ACL_RULES, acl_setuser};
 pub use address::{Address, AddressError};
 pub use broker::{Broker, ServerInfo};
 pub use error::ConnectError;
 pub use key::Key;
 pub use news::Subscription;
+pub use operate::{GroupDeleted, delete_group, server_time_ms};
 pub use reader::{Delivery, Reader};

@@ -40,6 +40,11 @@ scripts! {
     Commit = "commit.lua",
     Release = "release.lua",
     Verify = "verify.lua",
+    LogCount = "log_count.lua",
+    GroupSeek = "group_seek.lua",
+    GroupHalt = "group_halt.lua",
+    GroupResume = "group_resume.lua",
+    GroupDelete = "group_delete.lua",
     Permissions = "permissions.lua",
 }
 

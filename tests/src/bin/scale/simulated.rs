@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use segmenter_core::member::{Command, Config, Event, Member};
 use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
-use segmenter_core::port::{Register, Reply, Request};
+use segmenter_core::port::{EnsureGroup, Register, Reply, Request, Start};
 use segmenter_core::time::{Duration, Time};
 use segmenter_tests::broker::MemoryBroker;
 
@@ -61,13 +61,23 @@ impl World {
             uid: uid.clone(),
         };
         broker.execute(now_us, Request::Register(register))?;
+        let group = GroupName::new("g")?;
+        let ensure = EnsureGroup {
+            stream: stream.clone(),
+            uid: uid.clone(),
+            // Where a join looks whether the group is.
+            partition: Partition(0),
+            group: group.clone(),
+            start: Start::Beginning,
+        };
+        broker.execute(now_us, Request::EnsureGroup(ensure))?;
         Ok(World {
             broker,
             now_us,
             config: Config {
                 stream,
                 uid,
-                group: GroupName::new("g")?,
+                group,
                 member: MemberId::new("m")?,
                 incarnation: "i".parse()?,
                 partitions,

@@ -11,7 +11,9 @@ const SHORT: Duration = Duration::from_millis(400);
 const PARTITIONS: u32 = 4;
 
 fn scene(subject: &mut dyn Subject) -> Scene<'_> {
-    Scene::new(subject, PARTITIONS, 10)
+    let mut scene = Scene::new(subject, PARTITIONS, 10);
+    scene.ensure("billing");
+    scene
 }
 
 /// A member that has all partitions.

@@ -28,7 +28,8 @@ pub fn an_acquire_takes_the_lease_whoever_holds_it(subject: &mut dyn Subject) {
         Some(LeaseView {
             incarnation: Some(incarnation("b")),
             epoch: again.epoch,
-            acked: EntryId::ZERO
+            acked: EntryId::ZERO,
+            halt: None,
         })
     );
 }
@@ -159,6 +160,7 @@ pub fn leases_are_verified_in_the_order_asked(subject: &mut dyn Subject) {
         incarnation: Some(incarnation("a")),
         epoch: held.epoch,
         acked: EntryId::ZERO,
+        halt: None,
     };
     assert_eq!(leases, [None, Some(ours), None]);
     assert!(scene.verify(Vec::new()).is_empty());

@@ -19,7 +19,7 @@ fn numbers(reply: &Membership) -> (u64, u32) {
 }
 
 pub fn a_join_is_a_new_generation_and_tells_when_another_expires(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let (mut a, mut b) = (Puppet::new("a", "a1", LONG), Puppet::new("b", "b1", LONG));
     let first = a.joins(&mut scene);
     assert_eq!((numbers(&first), first.next_expiry), ((1, 1), None));
@@ -31,7 +31,7 @@ pub fn a_join_is_a_new_generation_and_tells_when_another_expires(subject: &mut d
 }
 
 pub fn a_heartbeat_changes_no_generation(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let mut a = Puppet::new("a", "a1", LONG);
     a.joins(&mut scene);
     for _ in 0..3 {
@@ -40,7 +40,7 @@ pub fn a_heartbeat_changes_no_generation(subject: &mut dyn Subject) {
 }
 
 pub fn a_heartbeat_of_nobody_is_unknown(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let (mut a, mut b) = (Puppet::new("a", "a1", LONG), Puppet::new("b", "b1", LONG));
     assert_eq!(a.asks(&mut scene, Heartbeat), SyncReply::Unknown);
     b.joins(&mut scene);
@@ -48,7 +48,7 @@ pub fn a_heartbeat_of_nobody_is_unknown(subject: &mut dyn Subject) {
 }
 
 pub fn a_join_with_a_live_id_supersedes(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let mut old = Puppet::new("a", "a1", LONG);
     let mut b = Puppet::new("b", "b1", LONG);
     let mut new = Puppet::new("a", "a2", LONG);
@@ -65,14 +65,14 @@ pub fn a_join_with_a_live_id_supersedes(subject: &mut dyn Subject) {
 }
 
 pub fn a_join_sent_again_by_the_same_incarnation_changes_nothing(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let mut a = Puppet::new("a", "a1", LONG);
     a.joins(&mut scene);
     assert_eq!(numbers(&a.joins(&mut scene)), (1, 1));
 }
 
 pub fn an_overtaken_sync_is_ignored(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let mut a = Puppet::new("a", "a1", LONG);
     a.counter = 4;
     a.joins(&mut scene);
@@ -89,7 +89,7 @@ pub fn an_overtaken_sync_is_ignored(subject: &mut dyn Subject) {
 }
 
 pub fn who_leaves_is_a_member_no_more(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let (mut a, mut b) = (Puppet::new("a", "a1", LONG), Puppet::new("b", "b1", LONG));
     a.joins(&mut scene);
     b.joins(&mut scene);
@@ -100,7 +100,7 @@ pub fn who_leaves_is_a_member_no_more(subject: &mut dyn Subject) {
 }
 
 pub fn a_silent_member_expires_after_its_session_timeout_and_not_before(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let before = scene.subject.now_us();
     let (mut dead, mut b) = (
         Puppet::new("dead", "d1", SHORT),
@@ -126,7 +126,7 @@ pub fn a_silent_member_expires_after_its_session_timeout_and_not_before(subject:
 }
 
 pub fn who_heartbeats_does_not_expire(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let (mut a, mut b) = (Puppet::new("a", "a1", SHORT), Puppet::new("b", "b1", SHORT));
     a.joins(&mut scene);
     b.joins(&mut scene);
@@ -139,7 +139,7 @@ pub fn who_heartbeats_does_not_expire(subject: &mut dyn Subject) {
 }
 
 pub fn nobody_expires_for_a_time_in_which_nobody_was_heard(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let (mut a, mut b) = (Puppet::new("a", "a1", SHORT), Puppet::new("b", "b1", SHORT));
     a.joins(&mut scene);
     b.joins(&mut scene);
@@ -150,7 +150,7 @@ pub fn nobody_expires_for_a_time_in_which_nobody_was_heard(subject: &mut dyn Sub
 }
 
 pub fn a_member_of_an_earlier_stream_is_told_that_it_is_gone(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let old = scene.uid.clone();
     let (mut a, mut b) = (Puppet::new("a", "a1", LONG), Puppet::new("b", "b1", LONG));
     a.joins(&mut scene);
@@ -158,6 +158,7 @@ pub fn a_member_of_an_earlier_stream_is_told_that_it_is_gone(subject: &mut dyn S
     assert_eq!(a.asks(&mut scene, Heartbeat), SyncReply::Unknown);
     assert_eq!(a.asks(&mut scene, Join), SyncReply::StreamGone);
     scene.uid = new.clone();
+    scene.ensure("billing");
     assert_eq!(numbers(&b.joins(&mut scene)), (1, 1), "a fresh start");
     scene.uid = old;
     assert_eq!(a.asks(&mut scene, Heartbeat), SyncReply::StreamGone);
@@ -168,7 +169,7 @@ pub fn a_member_of_an_earlier_stream_is_told_that_it_is_gone(subject: &mut dyn S
 }
 
 pub fn nobody_joins_a_stream_that_is_being_deleted(subject: &mut dyn Subject) {
-    let mut scene = Scene::new(subject, 1, 10);
+    let mut scene = Scene::with_group(subject, 10);
     let stream = scene.stream.clone();
     scene.subject.mark_deleting(&stream);
     let mut a = Puppet::new("a", "a1", LONG);

@@ -6,5 +6,6 @@ pub mod commit;
 pub mod groups;
 pub mod leases;
 pub mod members;
+pub mod operator;
 pub mod register;
 pub mod trim;

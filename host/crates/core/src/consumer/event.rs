@@ -59,7 +59,7 @@ pub enum Event {
     },
 }
 
-/// What a consumer holds to be true of its lease.
+/// What a consumer holds to be true of its lease, or last saw of one that is halted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     pub epoch: Epoch,
@@ -98,6 +98,12 @@ pub enum Command {
     Broken {
         why: String,
     },
+    /// Nothing is held and nothing is read until the lease says otherwise. For people.
+    Halted {
+        reason: String,
+    },
+    /// The halt is over, and the partition is held. For people.
+    Resumed,
     /// Entries were trimmed or deleted by others before they were read.
     Vanished {
         entries: u64,
@@ -123,6 +129,7 @@ pub enum Phase {
     Consuming,
     Draining,
     Releasing,
+    Halted,
     Broken,
 }
 

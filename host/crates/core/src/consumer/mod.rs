@@ -9,6 +9,8 @@
 //!    │                        ▼                │ lease differs                     │          │
 //!    │                     Broken              ▼                                   ▼          │
 //!    └──────────────────────────────────── Lost: sync first ◀──────────────────────┘◀─────────┘
+//!
+//!   Acquiring, Consuming ──the lease is halted──▶ Halted ──it is not any more, Assigned──▶ Acquiring
 //! ```
 //!
 //! Invariants, each checked by the tests below:
@@ -51,6 +53,9 @@ enum State {
         not_before: Time,
         tries: u32,
     },
+    /// Still assigned, holds nothing: a verify that finds no halt is as good as a new assignment,
+    /// because who holds no lease can lose none.
+    Halted(Claim),
     Broken,
 }
 
@@ -68,6 +73,8 @@ pub struct Consumer {
     lost_at: Time,
     /// Since when the broker has done nothing that was asked for this partition.
     refused_since: Option<Time>,
+    /// The halt that people were told of, and not yet of its end.
+    halt_told: Option<String>,
     noise: u64,
 }
 
@@ -89,6 +96,7 @@ impl Consumer {
             losses: 0,
             lost_at: Time::ZERO,
             refused_since: None,
+            halt_told: None,
             noise,
         }
     }
@@ -100,6 +108,7 @@ impl Consumer {
             State::Consuming(tenure) if tenure.draining => Phase::Draining,
             State::Consuming(_) => Phase::Consuming,
             State::Releasing { .. } => Phase::Releasing,
+            State::Halted(_) => Phase::Halted,
             State::Broken => Phase::Broken,
         }
     }
@@ -115,6 +124,7 @@ impl Consumer {
                 epoch: tenure.epoch,
                 acked: tenure.acked,
             }),
+            State::Halted(claim) => Some(*claim),
             _ => None,
         }
     }
@@ -271,7 +281,7 @@ impl Consumer {
     }
 
     fn assigned(&mut self) {
-        if let State::Idle = self.state {
+        if let State::Idle | State::Halted(_) = self.state {
             let not_before = if self.losses == 0 {
                 Time::ZERO
             } else {
@@ -294,6 +304,10 @@ impl Consumer {
                 not_before,
             } => *not_before = Time(u64::MAX),
             State::Consuming(tenure) => tenure.draining = true,
+            State::Halted(_) => {
+                self.state = State::Idle;
+                self.halt_told = None;
+            }
             State::Idle | State::Releasing { .. } | State::Broken => {}
         }
     }
@@ -322,7 +336,16 @@ impl Consumer {
                 let mut tenure = Tenure::new(epoch, acked, read);
                 tenure.draining = revoked;
                 self.state = State::Consuming(tenure);
+                if self.halt_told.take().is_some() {
+                    self.notices.push_back(Command::Resumed);
+                }
             }
+            Ok(AcquireReply::Halted { .. }) if revoked => self.state = State::Idle,
+            Ok(AcquireReply::Halted {
+                reason,
+                epoch,
+                acked,
+            }) => self.halt(Claim { epoch, acked }, reason),
             Ok(AcquireReply::StreamGone) => self.break_with("the stream is gone, or is another one now under the same name; register it, then start again"),
             Ok(AcquireReply::GroupGone) => self.break_with("the group is gone from this partition: someone deleted it; start again to create it anew"),
             Err(Failure::Fatal(why)) => self.break_with(&why),
@@ -426,13 +449,13 @@ impl Consumer {
                     self.notices.push_back(Command::Vanished { entries });
                 }
             }
-            Ok(CommitReply::Fenced { found }) => self.lose(
-                now,
-                match found {
-                    Some(view) => format!("fenced: {view}"),
-                    None => "fenced: the lease is gone".to_owned(),
-                },
-            ),
+            Ok(CommitReply::Fenced { found: Some(view) }) => {
+                let why = format!("fenced: {view}");
+                self.lose_to(now, view, why);
+            }
+            Ok(CommitReply::Fenced { found: None }) => {
+                self.lose(now, "fenced: the lease is gone".to_owned());
+            }
             Err(Failure::NotDone(why)) if gives_up => {
                 self.lose(now, format!("it could not be committed to: {why}"));
             }
@@ -474,6 +497,12 @@ impl Consumer {
     }
 
     fn verified(&mut self, now: Time, claim: Claim, found: Option<LeaseView>) {
+        if let State::Halted(_) = &self.state {
+            if found.is_none_or(|view| view.halt.is_none()) {
+                self.assigned();
+            }
+            return;
+        }
         let State::Consuming(tenure) = &self.state else {
             return;
         };
@@ -484,8 +513,8 @@ impl Consumer {
             .committing
             .as_ref()
             .map_or(tenure.acked, |sent| sent.to.max(tenure.acked));
-        let why = match found {
-            None => "the lease is gone".to_owned(),
+        match found {
+            None => self.lose(now, "the lease is gone".to_owned()),
             Some(view) => {
                 let same = view.incarnation.as_ref() == Some(&self.config.incarnation)
                     && view.epoch == claim.epoch
@@ -494,13 +523,34 @@ impl Consumer {
                 if same {
                     return;
                 }
-                format!(
+                let why = format!(
                     "the lease differs: {view}; expected epoch {}, acked through {} to {newest}",
                     claim.epoch.0, claim.acked
-                )
+                );
+                self.lose_to(now, view, why);
             }
-        };
-        self.lose(now, why);
+        }
+    }
+
+    /// The lease was found to be another's, or halted. Who drains has no use for it either way.
+    fn lose_to(&mut self, now: Time, found: LeaseView, why: String) {
+        let draining = matches!(&self.state, State::Consuming(tenure) if tenure.draining);
+        match found.halt {
+            Some(reason) if !draining => {
+                self.drop_tenure();
+                let (epoch, acked) = (found.epoch, found.acked);
+                self.halt(Claim { epoch, acked }, reason);
+            }
+            _ => self.lose(now, why),
+        }
+    }
+
+    fn halt(&mut self, claim: Claim, reason: String) {
+        self.state = State::Halted(claim);
+        if self.halt_told.as_ref() != Some(&reason) {
+            self.halt_told = Some(reason.clone());
+            self.notices.push_back(Command::Halted { reason });
+        }
     }
 
     /// Whether the broker has refused this partition for too long.

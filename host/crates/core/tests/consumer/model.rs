@@ -33,6 +33,10 @@ enum Step {
         outcome: u8,
     },
     Verify(bool),
+    /// An operator's.
+    Halt,
+    Resume,
+    Seek(u8),
     Wait(u16),
     Kill(bool),
 }
@@ -45,6 +49,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (any::<bool>(), any::<u8>()).prop_map(|(who, fate)| Step::Execute { who, fate }),
         6 => (any::<bool>(), any::<u8>()).prop_map(|(who, outcome)| Step::Call { who, outcome }),
         1 => any::<bool>().prop_map(Step::Verify),
+        1 => Just(Step::Halt),
+        2 => Just(Step::Resume),
+        1 => any::<u8>().prop_map(Step::Seek),
         2 => (0u16..500).prop_map(Step::Wait),
         1 => prop::bool::weighted(0.5).prop_map(Step::Kill),
     ]
@@ -119,6 +126,19 @@ impl World {
                 }
                 node.claimed = node.consumer.claim();
             }
+            Step::Halt => {
+                self.lease.halt("an operator".to_owned(), self.now.0);
+            }
+            Step::Resume => {
+                self.lease.resume(self.now.0);
+            }
+            // To an entry that is settled: what follows it is handled again.
+            Step::Seek(to) => {
+                let acked = self.lease.acked.ms;
+                let to = u64::from(to).min(acked);
+                self.lease.seek(id(to), to, self.now.0);
+                self.dead.retain(|dead| dead.ms <= to);
+            }
             Step::Wait(ms) => self.now = self.now + Duration::from_millis(u64::from(ms)),
             Step::Kill(who) => {
                 if faults {
@@ -151,6 +171,7 @@ impl World {
                 Command::Lost { .. } => node.lost = true,
                 Command::Broken { why } => panic!("broken: {why}"),
                 Command::Vanished { .. } => panic!("nothing vanished here"),
+                Command::Halted { .. } | Command::Resumed => {}
                 Command::Commit(_) => {
                     let in_air = node
                         .requests
@@ -234,18 +255,25 @@ impl World {
                     member: "m".parse().unwrap(),
                     version: "v".parse().unwrap(),
                 };
+                let (epoch, acked) = (self.lease.epoch, self.lease.acked);
+                let halted = self.lease.halt.clone();
                 if happens {
-                    self.lease.acquire(owner, self.now.0);
+                    let _ = self.lease.acquire(owner, self.now.0);
                 }
-                Event::Acquired(failure.map_or(
-                    Ok(AcquireReply::Acquired {
+                let reply = match halted {
+                    Some(reason) => AcquireReply::Halted {
+                        reason,
+                        epoch,
+                        acked,
+                    },
+                    None => AcquireReply::Acquired {
                         epoch: self.lease.epoch,
-                        acked: self.lease.acked,
+                        acked,
                         read: self.lease.read,
                         unreleased: false,
-                    }),
-                    Err,
-                ))
+                    },
+                };
+                Event::Acquired(failure.map_or(Ok(reply), Err))
             }
             Command::Commit(settled) => {
                 let before = self.lease.acked;
@@ -320,7 +348,8 @@ proptest! {
         for step in &steps {
             world.step(step, true);
         }
-        // The faults stop, and one node is told to take the partition.
+        // The faults stop, the operator lets go, and one node is told to take the partition.
+        world.step(&Step::Resume, false);
         world.step(&Step::Revoke(true), false);
         let last = world.log.len() as u64;
         for round in 0.. {

@@ -277,6 +277,7 @@ fn a_lease_that_differs_is_dropped_and_one_that_is_merely_ahead_is_not() {
             incarnation: Some(incarnation.parse().unwrap()),
             epoch: Epoch(epoch),
             acked: id(acked),
+            halt: None,
         })
     };
     for (found, lost) in [
@@ -368,4 +369,127 @@ fn losing_again_and_again_is_no_hot_loop() {
     assert_eq!(waits[0], Duration::ZERO);
     assert!(waits[5] > waits[1] * 4, "{waits:?}");
     assert!(Time::ZERO < c.now);
+}
+
+fn halted_view(epoch: u64, acked: u64) -> Option<LeaseView> {
+    Some(LeaseView {
+        incarnation: None,
+        epoch: Epoch(epoch),
+        acked: id(acked),
+        halt: Some("paused".to_owned()),
+    })
+}
+
+fn halted(c: &mut Driver) {
+    c.event(Event::Acquired(Ok(AcquireReply::Halted {
+        reason: "paused".to_owned(),
+        epoch: Epoch(EPOCH + 1),
+        acked: id(0),
+    })));
+}
+
+#[test]
+fn a_halted_partition_is_dropped_and_waits_until_a_verify_finds_no_halt() {
+    let mut c = Driver::consuming(&[1, 2]);
+    c.the_call();
+    let claim = c.consumer.claim().expect("consuming");
+    c.event(Event::Verified {
+        claim,
+        found: halted_view(EPOCH + 1, 0),
+    });
+    let told = c.drain_commands();
+    assert_eq!(
+        told,
+        [
+            Command::CancelCall,
+            Command::StopReading,
+            Command::DropInstance,
+            Command::Halted {
+                reason: "paused".to_owned()
+            }
+        ],
+        "it is not lost: no sync is needed"
+    );
+    assert_eq!(c.consumer.phase(), Phase::Halted);
+    assert!(!c.consumer.is_idle(), "it is still this member's");
+    assert_eq!(c.consumer.poll_timeout(c.now, FAR), None);
+    let claim = c.consumer.claim().expect("a halted lease is verified, too");
+    c.event(Event::Verified {
+        claim,
+        found: halted_view(EPOCH + 1, 0),
+    });
+    assert_eq!(c.commands(), [], "still halted, and said once");
+    let mut found = halted_view(EPOCH + 2, 0);
+    found.as_mut().expect("some").halt = None;
+    c.event(Event::Verified { claim, found });
+    assert_eq!(
+        c.commands(),
+        [],
+        "the call that was cancelled is still in the air"
+    );
+    let message = segmenter_core::message::Message {
+        id: id(1),
+        partition: segmenter_core::names::Partition(3),
+        attempt: 1,
+        content: segmenter_core::message::Content::new("key", Vec::new(), Vec::new(), 1).unwrap(),
+    };
+    c.handled(message, Outcome::Cancelled);
+    assert_eq!(c.commands(), [Command::Acquire]);
+    c.acquired(EPOCH + 3, 0);
+    assert_eq!(c.commands(), [Command::Resumed, read(EPOCH + 3, 0)]);
+}
+
+#[test]
+fn a_commit_that_meets_a_halt_is_fenced_into_it() {
+    let mut c = Driver::consuming(&[1]);
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok);
+    c.the_commit();
+    c.event(Event::Committed {
+        epoch: Epoch(EPOCH),
+        result: Ok(CommitReply::Fenced {
+            found: halted_view(EPOCH + 1, 0),
+        }),
+    });
+    assert!(matches!(c.commands().last(), Some(Command::Halted { .. })));
+    assert_eq!(c.consumer.phase(), Phase::Halted);
+}
+
+#[test]
+fn an_acquire_of_a_halted_lease_takes_nothing_and_a_new_assignment_tries_again() {
+    let mut c = Driver::new();
+    for round in 0..3 {
+        c.event(Event::Assigned);
+        assert_eq!(c.commands(), [Command::Acquire]);
+        halted(&mut c);
+        assert_eq!(c.commands().len(), usize::from(round == 0), "said once");
+        assert_eq!(c.consumer.phase(), Phase::Halted);
+    }
+    c.event(Event::Revoked);
+    assert_eq!(c.commands(), [], "nothing is held: nothing to release");
+    assert!(c.consumer.is_idle());
+}
+
+#[test]
+fn who_is_revoked_meanwhile_does_not_stay_with_a_halt() {
+    let mut c = Driver::new();
+    c.event(Event::Assigned);
+    c.commands();
+    c.event(Event::Revoked);
+    halted(&mut c);
+    assert!(c.consumer.is_idle(), "the answer came after the revoke");
+
+    let mut c = Driver::consuming(&[1]);
+    let call = c.the_call();
+    c.event(Event::Revoked);
+    c.handled(call, Outcome::Ok);
+    c.the_commit();
+    c.event(Event::Committed {
+        epoch: Epoch(EPOCH),
+        result: Ok(CommitReply::Fenced {
+            found: halted_view(EPOCH + 1, 0),
+        }),
+    });
+    assert!(matches!(c.commands().last(), Some(Command::Lost { .. })));
+    assert!(c.consumer.is_idle(), "the drain is over");
 }

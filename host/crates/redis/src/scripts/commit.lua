@@ -5,11 +5,11 @@
 -- ARGV: 1 incarnation, 2 epoch, 3 from, 4 to, 5 read, 6 caught up 0|1, 7 trim 0|1, 8 group,
 --       9 prefix of lease keys, 10 number of dead letters,
 --       then for each: id, reason, attempts, version, number of fields, and name, value of each
--- Returns: {'ok', read}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked}
-local err, lease = read_hash(KEYS[1], 'owner', 'epoch', 'acked')
+-- Returns: {'ok', read}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked, halt}
+local err, lease = read_hash(KEYS[1], 'owner', 'epoch', 'acked', 'halt')
 if err then return err end
 if not lease[3] then return {'fenced'} end
-local view = {'fenced', lease[1] or '', lease[2] or '0', lease[3]}
+local view = {'fenced', lease[1] or '', lease[2] or '0', lease[3], lease[4] or ''}
 if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] or lease[3] ~= ARGV[3] then return view end
 if id_less(ARGV[4], ARGV[3]) then
   return redis.error_reply('ERR commit to ' .. ARGV[4] .. ' goes behind ' .. ARGV[3])

@@ -69,6 +69,14 @@ local function read_hash(key, ...)
   return nil, values
 end
 
+-- Above every epoch that was ever given out, also if the lease went back: max(old + 1, TIME in µs), below
+-- 2^53 for the next two centuries.
+local function next_epoch(old)
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  return string.format('%.0f', math.max(tonumber(old or '0') + 1, now))
+end
+
 -- A flat reply of names and values as a table.
 local function to_table(flat)
   local out = {}
@@ -110,6 +118,33 @@ local function set_minus(text, other)
     i = j + 1
   end
   return table.concat(out, ',')
+end
+
+-- What an operator's script acts on: checks meta, log and lease of a group. Returns error reply, word to
+-- answer instead, {acked, read, epoch, halt}.
+local function operated(meta_key, log, lease_key, uid)
+  local err, meta = read_hash(meta_key, 'uid')
+  if err then return err end
+  local err2, lease = read_hash(lease_key, 'acked', 'read', 'epoch', 'halt')
+  if err2 then return err2 end
+  local err3, log_exists = check_type(log, 'stream')
+  if err3 then return err3 end
+  if meta[1] ~= uid or not log_exists then return nil, 'gone' end
+  if not lease[1] then return nil, 'nogroup' end
+  return nil, nil, {acked = lease[1], read = lease[2] or '0', epoch = lease[3],
+    halt = lease[4] ~= '' and lease[4] or nil}
+end
+
+-- Moves the mirror of a group, or makes it anew. Returns an error reply if it changed nothing.
+local function move_mirror(log, group, acked, read)
+  local moved = redis.pcall('XGROUP', 'SETID', log, group, acked, 'ENTRIESREAD', read)
+  if moved.err then moved = redis.pcall('XGROUP', 'CREATE', log, group, acked, 'ENTRIESREAD', read) end
+  if moved.err then return moved end
+end
+
+-- The news only make it faster: who may not publish is heard at the next heartbeat.
+local function announce(channel, what)
+  redis.pcall('PUBLISH', channel, what)
 end
 
 -- The first id that some group still needs. `groups`: names of ours, separated by spaces; the lease of
