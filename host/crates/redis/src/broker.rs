@@ -79,6 +79,7 @@ impl Broker {
     /// Whether the user may call every command that a host needs, and the server has it.
     pub async fn check_permissions(&self, namespace: &Namespace) -> Result<(), ConnectError> {
         let answer = self.script(Script::Permissions, |cmd| {
+            // The name of the key serves as that of a channel, too.
             cmd.arg(1)
                 .arg(Key::Probe(namespace))
                 .arg(Key::Probe(namespace));

@@ -1,30 +1,41 @@
 #!lua flags=no-writes,allow-oom
--- Which of the commands that scripts call the user may not call, or the server does not have.
+-- Which of the commands that a host, a producer and the command line send, by themselves and from
+-- scripts, the user may not call or the server does not have. As many as the rules in `acl.rs` grant.
 -- KEYS: 1 a key of the namespace, for rules that name keys
--- ARGV: 1 a channel of the namespace, for rules that name channels
--- Returns: the first such command with what stands against it, or '' if all may be called
-local wanted = {
+-- ARGV: 1 a channel of the namespace
+-- Returns: all that is missing, separated by commas, or ''
+local key, missing = KEYS[1], {}
+local function check(words, ...)
+  local shown = select(1, ...)
+  if words == 2 then shown = shown .. ' ' .. select(2, ...) end
+  local ok, allowed = pcall(redis.acl_check_cmd, ...)
+  if not ok then
+    missing[#missing + 1] = shown .. ': unknown to this server'
+  elseif not allowed then
+    missing[#missing + 1] = shown
+  end
+end
+for _, c in ipairs({
   {'TYPE'}, {'DEL'}, {'HGETALL'}, {'HMGET', 'f'}, {'HSET', 'f', 'v'}, {'HDEL', 'f'}, {'XLEN'},
   {'XADD', '*', 'f', 'v'}, {'XRANGE', '-', '+'}, {'XREVRANGE', '+', '-'}, {'XTRIM', 'MINID', '0'},
   {'XPENDING', 'g'}, {'ZADD', '0', 'm'}, {'ZREM', 'm'}, {'ZRANGE', '0', '-1'},
-}
-local wanted_with_word = {
+}) do
+  check(1, c[1], key, unpack(c, 2))
+end
+for _, c in ipairs({
   {'XINFO', 'STREAM'}, {'XINFO', 'GROUPS'}, {'XGROUP', 'CREATE', 'g', '0'},
   {'XGROUP', 'SETID', 'g', '0'}, {'XGROUP', 'DESTROY', 'g'},
-}
-local function check(shown, ...)
-  local ok, allowed = pcall(redis.acl_check_cmd, ...)
-  if not ok then return shown .. ': unknown to this server' end
-  if not allowed then return shown end
+}) do
+  check(2, c[1], c[2], key, unpack(c, 3))
 end
-for _, c in ipairs(wanted) do
-  local missing = check(c[1], c[1], KEYS[1], unpack(c, 2))
-  if missing then return missing end
+check(1, 'XREAD', 'STREAMS', key, '0')
+check(1, 'EVALSHA', string.rep('0', 40), '1', key)
+check(1, 'PUBLISH', ARGV[1], 'm')
+check(1, 'SUBSCRIBE', ARGV[1])
+for _, c in ipairs({
+  {'SCRIPT', 'LOAD', 's'}, {'SCRIPT', 'EXISTS', 's'}, {'CLIENT', 'ID'}, {'CLIENT', 'UNBLOCK', '1'},
+}) do
+  check(2, unpack(c))
 end
-for _, c in ipairs(wanted_with_word) do
-  local missing = check(c[1] .. ' ' .. c[2], c[1], c[2], KEYS[1], unpack(c, 3))
-  if missing then return missing end
-end
-return check('XREAD', 'XREAD', 'STREAMS', KEYS[1], '0') or check('TIME', 'TIME')
-  or check('SUBSCRIBE', 'SUBSCRIBE', ARGV[1]) or check('PUBLISH', 'PUBLISH', ARGV[1], '')
-  or check('CLIENT UNBLOCK', 'CLIENT', 'UNBLOCK', '1') or check('CLIENT ID', 'CLIENT', 'ID') or ''
+for _, c in ipairs({{'TIME'}, {'PING'}, {'INFO'}, {'SCAN', '0'}}) do check(1, unpack(c)) end
+return table.concat(missing, ', ')
