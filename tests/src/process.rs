@@ -28,10 +28,16 @@ pub fn binary() -> &'static PathBuf {
             .expect("in target/PROFILE/deps");
         let path = profile_dir.join("segmenter");
         let mut build = Command::new(env!("CARGO"));
-        // As all tests are built: another selection has other features, and would compile wasmtime anew.
-        // The test `binary` is of the binary's own package, so cargo builds that for it.
-        build.args(["test", "--workspace", "--locked", "--quiet", "--no-run"]);
-        build.args(["--test", "binary", "--target-dir"]);
+        // The selection of `cargo xtask test`: another one would compile wasmtime a second time.
+        build.args([
+            "test",
+            "--quiet",
+            "--workspace",
+            "--no-run",
+            "--test",
+            "binary",
+        ]);
+        build.arg("--target-dir");
         build.arg(profile_dir.parent().expect("target/PROFILE"));
         if profile_dir.ends_with("release") {
             build.arg("--release");
@@ -178,24 +184,6 @@ struct Heard {
     open: usize,
 }
 
-impl Heard {
-    /// Drops the lines before it.
-    fn next(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
-        while let Some(line) = self.lines.pop_front() {
-            if wanted(&line) {
-                return Some(line);
-            }
-        }
-        None
-    }
-
-    /// Keeps the lines before it.
-    fn pick(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
-        let at = self.lines.iter().position(wanted)?;
-        self.lines.remove(at)
-    }
-}
-
 /// A running host, `segmenter run … --format json`.
 pub struct Host {
     child: Child,
@@ -205,11 +193,9 @@ pub struct Host {
 impl Host {
     /// Starts it and waits until it is ready.
     pub fn start(url: &str, args: &[&str]) -> Host {
-        let mut host = Host::spawn(url, args);
-        // `ready` comes on stdout, all else on stderr: nobody knows in which order they are heard.
-        host.wait("event ready", |heard| {
-            heard.pick(|line| line["event"] == "ready")
-        });
+        let host = Host::spawn(url, args);
+        // Two streams, in no order: a guest's line may come before it.
+        host.find("event ready", true, |line| line["event"] == "ready");
         host
     }
 
@@ -229,16 +215,23 @@ impl Host {
 
     /// The next line for which `wanted` is true; those before it are dropped.
     pub fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.wait(what, |heard| heard.next(&wanted))
+        self.find(what, false, wanted)
     }
 
-    fn wait(&mut self, what: &str, take: impl Fn(&mut Heard) -> Option<Value>) -> Value {
+    fn find(&self, what: &str, keep: bool, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         let (mutex, news) = &*self.heard;
         let mut heard = mutex.lock().expect("no panic");
         loop {
-            if let Some(line) = take(&mut heard) {
+            if let Some(at) = heard.lines.iter().position(&wanted) {
+                let line = heard.lines.remove(at).expect("it is there");
+                if !keep {
+                    heard.lines.drain(..at);
+                }
                 return line;
+            }
+            if !keep {
+                heard.lines.clear();
             }
             let said = || heard.raw.join("\n");
             assert!(
@@ -364,24 +357,5 @@ impl GuestLine {
     /// Partition and entry id: one message of the stream.
     pub fn message(&self) -> (u64, String) {
         (self.partition, self.id.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_heard_before_a_host_is_ready_is_kept() {
-        let lines = ["guest_log", "ready", "left"].map(|name| serde_json::json!({"event": name}));
-        let mut heard = Heard {
-            lines: lines.clone().into(),
-            ..Heard::default()
-        };
-        let is = |name: &'static str| move |line: &Value| line["event"] == name;
-        assert_eq!(heard.pick(is("nothing")), None);
-        assert_eq!(heard.pick(is("ready")), Some(lines[1].clone()));
-        assert_eq!(heard.next(is("guest_log")), Some(lines[0].clone()));
-        assert_eq!(heard.next(is("left")), Some(lines[2].clone()));
     }
 }
