@@ -114,6 +114,11 @@ fn object(group: &str, found: &GroupInfo) -> serde_json::Value {
     json!({
         "group": group,
         "generation": found.generation,
+        "rebalance": found.rebalance.as_ref().map(|r| json!({
+            "why": r.why,
+            "moves": r.moves,
+            "age_ms": r.age_ms,
+        })),
         "members": members,
         "partitions": partitions,
     })
@@ -124,6 +129,15 @@ fn state(member: &MemberInfo) -> &'static str {
         (true, _) => "leaving",
         (false, true) => "standby",
         (false, false) => "active",
+    }
+}
+
+fn ago(ms: u64) -> String {
+    match ms {
+        0..=9_999 => format!("{ms} ms"),
+        10_000..=599_999 => format!("{} s", ms / 1_000),
+        600_000..=35_999_999 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
     }
 }
 
@@ -154,6 +168,15 @@ fn tables(out: &mut Out, found: &GroupInfo) -> anyhow::Result<()> {
         &members,
         "no live members",
     )?;
+    if let Some(last) = &found.rebalance {
+        out.line(&format!(
+            "\ngeneration {}; last rebalance {} ago: {} partitions moved, because {}",
+            found.generation,
+            ago(last.age_ms),
+            last.moves,
+            last.why
+        ))?;
+    }
     out.line("")?;
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let partitions: Vec<_> = found

@@ -1,6 +1,7 @@
 //! What only a real server can show of the Redis adapter (`SEGMENTER_TEST_SERVER`).
 
 mod connect;
+mod denied;
 mod operator;
 mod reader;
 mod register;
@@ -15,4 +16,17 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) fn connect(real: &RealSubject, url: &str) -> Result<Broker, ConnectError> {
     let address = Address::new(url, None).expect("a URL");
     real.runtime.block_on(Broker::connect(&address))
+}
+
+/// Puts back what a server held.
+fn restore(real: &mut RealSubject, everything: &[(String, Vec<u8>)]) {
+    let _: () = real.command(&["FLUSHDB"]);
+    for (key, dump) in everything {
+        let _: () = redis::cmd("RESTORE")
+            .arg(key)
+            .arg(0)
+            .arg(dump.as_slice())
+            .query(&mut real.hands)
+            .unwrap();
+    }
 }

@@ -74,7 +74,25 @@ pub struct MemberInfo {
 pub struct GroupInfo {
     pub generation: u64,
     pub members: Vec<MemberInfo>,
+    /// The last assignment that was put in force.
+    pub rebalance: Option<Rebalance>,
     pub partitions: Vec<(Partition, GroupInPartition)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Rebalance {
+    /// What changed before.
+    pub why: String,
+    /// Partitions that got another owner.
+    pub moves: u64,
+    pub age_ms: u64,
+}
+
+/// What the coordinator knows of a group.
+pub(crate) struct Coordination {
+    pub(crate) generation: u64,
+    pub(crate) members: Vec<MemberInfo>,
+    rebalance: Option<Rebalance>,
 }
 
 #[derive(Debug, Clone)]
@@ -319,10 +337,11 @@ pub async fn describe_group(
     if partitions.is_empty() {
         return Ok(None);
     }
-    let (generation, members) = members(broker, stream, group).await?;
+    let known = members(broker, stream, group).await?;
     Ok(Some(GroupInfo {
-        generation,
-        members,
+        generation: known.generation,
+        members: known.members,
+        rebalance: known.rebalance,
         partitions,
     }))
 }
@@ -331,7 +350,7 @@ pub(crate) async fn members(
     broker: &Broker,
     stream: &StreamId,
     group: &GroupName,
-) -> Result<(u64, Vec<MemberInfo>), Failure> {
+) -> Result<Coordination, Failure> {
     let mut cmd = redis::cmd("HGETALL");
     cmd.arg(Key::Group(stream, group));
     let hash = hash(broker.send(&cmd).await?)?;
@@ -367,7 +386,18 @@ pub(crate) async fn members(
             member,
         });
     }
-    Ok((value("generation".to_owned()).parse().unwrap_or(0), members))
+    members.sort_by(|a, b| a.member.cmp(&b.member));
+    let count = |name: &str| value(name.to_owned()).parse::<u64>().ok();
+    let rebalance = count("last_at").map(|at_ms| Rebalance {
+        why: value("last_why".to_owned()),
+        moves: count("last_moves").unwrap_or(0),
+        age_ms: now_ms.saturating_sub(at_ms),
+    });
+    Ok(Coordination {
+        generation: count("generation").unwrap_or(0),
+        members,
+        rebalance,
+    })
 }
 
 /// Marks the stream, then removes partitions and groups, the description last: interrupted anywhere, it
@@ -382,7 +412,7 @@ pub async fn delete_stream(
     };
     if !force && !info.deleting {
         for group in joined_groups(broker, stream).await? {
-            let (_, members) = members(broker, stream, &group).await?;
+            let members = members(broker, stream, &group).await?.members;
             if !members.is_empty() {
                 return Ok(Deleted::MembersLive {
                     group: group.to_string(),

@@ -279,7 +279,7 @@ pub async fn delete_group(
     force: bool,
 ) -> Result<GroupDeleted, Failure> {
     if !force {
-        let (_, members) = admin::members(broker, stream, group).await?;
+        let members = admin::members(broker, stream, group).await?.members;
         if !members.is_empty() {
             let names = members.into_iter().map(|m| m.member).collect();
             return Ok(GroupDeleted::MembersLive(names));

@@ -15,6 +15,8 @@ end
 local wanted = tonumber(ARGV[3])
 local room = tonumber(meta[2]) - length
 if room < wanted then
+  local err3 = refused({'XADD', KEYS[2], '*', 'f', 'v'})
+  if err3 then return err3 end
   local err2, dropped = trim(KEYS[2], KEYS[1], ARGV[2], wanted - room)
   if err2 then return err2 end
   room = room + dropped
@@ -36,5 +38,6 @@ for i = 1, math.min(room, wanted) do
   if bytes > largest then largest = bytes end
   at = last + 1
 end
-if largest > before then redis.call('HSET', KEYS[1], 'largest', string.format('%.0f', largest)) end
+-- It is only a hint for readers: what was appended is told in any case.
+if largest > before then redis.pcall('HSET', KEYS[1], 'largest', string.format('%.0f', largest)) end
 return ids

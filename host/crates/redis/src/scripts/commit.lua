@@ -35,6 +35,14 @@ if ARGV[6] == '1' then
   local log = to_table(info)
   if log['last-generated-id'] == ARGV[4] then read = string.format('%.0f', log['entries-added']) end
 end
+local now = ''
+if dead > 0 then
+  now = string.format('%.0f', time_ms())
+  local err2 = refused({'XADD', KEYS[4], '*', 'f', 'v'})
+  if err2 then return err2 end
+end
+local err3 = refused({'HSET', KEYS[1], 'f', 'v'})
+if err3 then return err3 end
 -- The first write checks the log and the mirror by itself: it changes nothing if it is refused.
 local moved = redis.pcall('XGROUP', 'SETID', KEYS[2], ARGV[8], ARGV[4], 'ENTRIESREAD', read)
 if moved.err then
@@ -49,8 +57,6 @@ if moved.err then
 end
 local at = 11
 if dead > 0 then
-  local time = redis.call('TIME')
-  local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
   for _ = 1, dead do
     local last = at + 4 + 2 * tonumber(ARGV[at + 4])
     redis.call('XADD', KEYS[4], '*', 'protocol', PROTOCOL, 'id', ARGV[at], 'reason', ARGV[at + 1],

@@ -15,6 +15,9 @@ local mirror = false
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
   if to_table(flat)['name'] == ARGV[2] then mirror = true end
 end
+local log = to_table(redis.call('XINFO', 'STREAM', KEYS[2]))
+local err4 = refused({'XGROUP', 'CREATE', KEYS[2], 'g', '0'}, {'HSET', KEYS[3], 'f', 'v'})
+if err4 then return err4 end
 local known = string.find(' ' .. (meta[2] or '') .. ' ', ' ' .. ARGV[2] .. ' ', 1, true)
 if mirror and not lease[1] then return 'foreign' end
 if not known then
@@ -27,7 +30,6 @@ if lease[1] then
   end
   return 'existed'
 end
-local log = to_table(redis.call('XINFO', 'STREAM', KEYS[2]))
 local acked, read = '0-0', log['entries-added'] - log['length']
 if ARGV[3] == 'end' then
   acked, read = log['last-generated-id'], log['entries-added']

@@ -16,6 +16,8 @@ for name in string.gmatch(meta[2] or '', '%S+') do
   if name == ARGV[2] then known = true else others[#others + 1] = name end
 end
 if not known and not lease[1] then return 0 end
+local err4 = refused({'HSET', KEYS[1], 'f', 'v'}, {'DEL', KEYS[3]})
+if err4 then return err4 end
 redis.call('XGROUP', 'DESTROY', KEYS[2], ARGV[2])
 redis.call('HSET', KEYS[1], 'groups', table.concat(others, ' '))
 for _, kind in ipairs({'lease:', 'state:', 'dead:', 'outbox:'}) do

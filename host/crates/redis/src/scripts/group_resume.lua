@@ -13,6 +13,9 @@ if ARGV[4] ~= '' then
   if err2 then return err2 end
   head = redis.call('XRANGE', KEYS[2], '(' .. lease.acked, '+', 'COUNT', 1)[1]
 end
+local epoch, now = next_epoch(lease.epoch), string.format('%.0f', time_ms())
+local err4 = refused({'XADD', KEYS[4], '*', 'f', 'v'}, {'HSET', KEYS[3], 'f', 'v'})
+if err4 then return err4 end
 if head then
   local id, fields = head[1], head[2]
   local log = to_table(redis.call('XINFO', 'STREAM', KEYS[2]))
@@ -27,10 +30,10 @@ if head then
   end
   -- No attempts and no version: no handler gave up on it.
   redis.call('XADD', KEYS[4], '*', 'protocol', PROTOCOL, 'id', id, 'reason', ARGV[4], 'attempts', '0',
-    'version', '', 'at', string.format('%.0f', time_ms()), unpack(fields))
+    'version', '', 'at', now, unpack(fields))
 end
 -- The lease, which is the truth, comes last and in one command.
-redis.call('HSET', KEYS[3], 'owner', '', 'epoch', next_epoch(lease.epoch), 'halt', '', 'acked', acked,
+redis.call('HSET', KEYS[3], 'owner', '', 'epoch', epoch, 'halt', '', 'acked', acked,
   'read', read)
 announce(ARGV[3], 'resume')
 return {head and head[1] or ''}

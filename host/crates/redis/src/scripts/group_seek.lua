@@ -24,8 +24,9 @@ elseif ARGV[4] ~= 'start' then
     acked, read = before, first and ARGV[6] or added
   end
 end
-local err2 = move_mirror(KEYS[2], ARGV[2], acked, read)
+local epoch = next_epoch(lease.epoch)
+local err2 = refused({'HSET', KEYS[3], 'f', 'v'}) or move_mirror(KEYS[2], ARGV[2], acked, read)
 if err2 then return err2 end
-redis.call('HSET', KEYS[3], 'owner', '', 'epoch', next_epoch(lease.epoch), 'acked', acked, 'read', read)
+redis.call('HSET', KEYS[3], 'owner', '', 'epoch', epoch, 'acked', acked, 'read', read)
 announce(ARGV[3], 'seek')
 return {lease.acked, acked, read}

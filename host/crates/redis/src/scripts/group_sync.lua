@@ -58,6 +58,10 @@ if kind == 'leave' and holder ~= incarnation then return {'left'} end
 if holder == incarnation and counter <= tonumber(group[9] or '0') then return {'overtaken'} end
 if not holder and #order >= tonumber(ARGV[14]) then return {'full'} end
 
+local err3 = refused({'HSET', KEYS[1], 'f', 'v'}, {'HDEL', KEYS[1], 'f'}, {'DEL', KEYS[1]},
+  {'ZADD', KEYS[2], '0', 'm'}, {'ZREM', KEYS[2], 'm'})
+if err3 then return err3 end
+
 -- All checks are done; from here on it writes.
 if fresh then redis.call('DEL', KEYS[1], KEYS[2]) end
 local generation, assigned = tonumber(group[2] or '0'), tonumber(group[3] or '0')

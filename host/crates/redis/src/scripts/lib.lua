@@ -69,6 +69,16 @@ local function read_hash(key, ...)
   return nil, values
 end
 
+-- A script that fails midway keeps what it wrote. So the commands behind its first write are asked for
+-- before that. Returns an error reply if the user may not call one of them.
+local function refused(...)
+  for _, command in ipairs({...}) do
+    if not redis.acl_check_cmd(unpack(command)) then
+      return redis.error_reply('NOPERM this user may not call ' .. command[1] .. '; nothing was done')
+    end
+  end
+end
+
 -- Above every epoch that was ever given out, also if the lease went back: max(old + 1, TIME in µs), below
 -- 2^53 for the next two centuries.
 local function next_epoch(old)
@@ -178,7 +188,9 @@ local function needed_from(log, groups, lease_prefix)
     if not ours[group['name']] then
       local first = nil
       if group['pending'] > 0 then
-        first = redis.call('XPENDING', log, group['name'])[2]
+        local pending = redis.pcall('XPENDING', log, group['name'])
+        if pending.err then return pending end
+        first = pending[2]
       end
       local after = id_next(group['last-delivered-id'])
       if not first or (after and id_less(after, first)) then first = after end
@@ -193,7 +205,9 @@ end
 local function id_after(log, drop, chunk)
   local from, last = '-', nil
   while drop >= 0 do
-    local entries = redis.call('XRANGE', log, from, '+', 'COUNT', math.min(drop + 1, chunk))
+    local entries = redis.pcall('XRANGE', log, from, '+', 'COUNT', math.min(drop + 1, chunk))
+    -- Who may not read its entries trims none.
+    if entries.err then return '0-0' end
     if #entries == 0 then return nil end
     drop = drop - #entries
     last = entries[#entries][1]
@@ -218,10 +232,14 @@ local function trim(log, meta, lease_prefix, need)
   if not low then return nil, 0 end
   local retain = tonumber(groups_retain[2] or '0') or 0
   if retain > 0 then
-    local drop = need or (redis.call('XLEN', log) - behind - retain)
+    local length = redis.pcall('XLEN', log)
+    if type(length) == 'table' then return length end
+    local drop = need or (length - behind - retain)
     if drop <= 0 then return nil, 0 end
     local kept = id_after(log, drop, chunk_for(groups_retain[3]))
     if kept and id_less(kept, low) then low = kept end
   end
-  return nil, redis.call('XTRIM', log, 'MINID', '=', low)
+  local dropped = redis.pcall('XTRIM', log, 'MINID', '=', low)
+  if type(dropped) == 'table' then return dropped end
+  return nil, dropped
 end

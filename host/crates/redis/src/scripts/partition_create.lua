@@ -9,6 +9,9 @@ local err, meta = read_hash(KEYS[1], 'uid', 'created', 'groups', 'retain')
 if err then return err end
 local err2, log_exists = check_type(KEYS[2], 'stream')
 if err2 then return err2 end
+local err3 = refused({'DEL', KEYS[1]}, {'HSET', KEYS[1], 'f', 'v'}, {'XGROUP', 'DESTROY', KEYS[2], 'g'},
+  {'XGROUP', 'CREATE', KEYS[2], 'g', '0'})
+if err3 then return err3 end
 local existed = meta[1] == ARGV[1]
 if meta[1] and not existed then
   if number_less(ARGV[4], meta[2] or '0') then return 'overtaken' end

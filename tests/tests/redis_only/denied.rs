@@ -1,0 +1,238 @@
+//! All or nothing, whatever fails: each command that scripts call is denied in turn, so that the script
+//! fails there; then every request either did all of its work or changed nothing at all.
+
+use segmenter_core::port::{
+    Append, Commit, DeadLetter, DeleteGroup, EnsureGroup, Failure, Halt, Install, Position,
+    Register, Release, Request, Resume, Seek, Start, SyncKind, Verify,
+};
+use segmenter_redis::ACL_RULES;
+use segmenter_tests::conformance::scene::{P0, group, message, shape, stream_id};
+use segmenter_tests::conformance::{Puppet, RealSubject, Scene};
+
+use crate::LONG;
+
+/// What scripts call, as rules of an ACL name it.
+const COMMANDS: [&str; 20] = [
+    "type",
+    "time",
+    "del",
+    "hmget",
+    "hset",
+    "hdel",
+    "xadd",
+    "xlen",
+    "xrange",
+    "xrevrange",
+    "xtrim",
+    "xpending",
+    "xinfo|stream",
+    "xinfo|groups",
+    "xgroup|create",
+    "xgroup|setid",
+    "xgroup|destroy",
+    "zadd",
+    "zrem",
+    "zrange",
+];
+
+/// A full partition of a group that is behind by one, a foreign group with a pending entry, an expired
+/// member and a live one: every request has something to write in each of its branches.
+fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
+    let mut scene = Scene::retaining(real, 1, 4, 1);
+    scene.ensure("billing");
+    let ids = scene.append(4);
+    let mut held = scene.acquire("a");
+    scene.commit(&mut held, ids[1], 2, false);
+    let foreign = group("foreign");
+    let stream = scene.stream.clone();
+    scene
+        .subject
+        .add_foreign_group(&stream, P0, &foreign, ids[0], 1);
+    let (uid, billing) = (scene.uid.clone(), scene.group.clone());
+    let mut dead = Puppet::new("dead", "d1", std::time::Duration::from_millis(1));
+    dead.joins(&mut scene);
+    let mut member = Puppet::new("m", "m1", LONG);
+    let joined = member.joins(&mut scene);
+    let other = Puppet::new("other", "o1", LONG).says(&scene, SyncKind::Join);
+    let mut beat = member.clone();
+    beat.draining = true;
+    let beat = beat.says(&scene, SyncKind::Heartbeat);
+    let leave = member.clone().says(&scene, SyncKind::Leave);
+    let commit = Commit {
+        trim: true,
+        caught_up: true,
+        dead: [ids[2], ids[3]]
+            .map(|id| DeadLetter {
+                id,
+                reason: "no".to_owned(),
+                attempts: 1,
+                version: "v1".to_owned(),
+                fields: vec![(b"k".to_vec(), b"v".to_vec())],
+            })
+            .into(),
+        ..scene.commit_of(&held, ids[3], 2)
+    };
+    let release = Release {
+        stream: stream.clone(),
+        partition: P0,
+        group: billing.clone(),
+        fence: held.fence(),
+    };
+    let resume = |skip| Resume {
+        stream: stream.clone(),
+        uid: uid.clone(),
+        partition: P0,
+        group: billing.clone(),
+        skip,
+    };
+    let seek = |to| Seek {
+        stream: stream.clone(),
+        uid: uid.clone(),
+        partition: P0,
+        group: billing.clone(),
+        to,
+    };
+    let register = |name: &str, uid: &str| {
+        Request::Register(Register {
+            stream: stream_id(name),
+            shape: shape(1, 4),
+            retain: Some(2),
+            uid: uid.parse().unwrap(),
+        })
+    };
+    let ensure = |name: &str| {
+        Request::EnsureGroup(EnsureGroup {
+            stream: stream.clone(),
+            uid: uid.clone(),
+            partition: P0,
+            group: group(name),
+            start: Start::Beginning,
+        })
+    };
+    vec![
+        ("register another", register("payments", "uid-2")),
+        ("register again", register("orders", "uid-2")),
+        ("create a group", ensure("audit")),
+        ("create a group again", ensure("billing")),
+        (
+            "append",
+            Request::Append(Append {
+                stream: stream.clone(),
+                uid: uid.clone(),
+                partition: P0,
+                messages: vec![message(1), message(2)],
+            }),
+        ),
+        (
+            "acquire",
+            Request::Acquire(segmenter_core::port::Acquire {
+                stream: stream.clone(),
+                uid: uid.clone(),
+                partition: P0,
+                group: billing.clone(),
+                owner: segmenter_core::lease::Owner {
+                    incarnation: "b".parse().unwrap(),
+                    member: "b".parse().unwrap(),
+                    version: "v".parse().unwrap(),
+                },
+            }),
+        ),
+        ("commit", Request::Commit(commit)),
+        ("release", Request::Release(release)),
+        (
+            "verify",
+            Request::Verify(Verify {
+                stream: stream.clone(),
+                group: billing.clone(),
+                partitions: vec![P0],
+            }),
+        ),
+        ("join", Request::Sync(other)),
+        ("heartbeat", Request::Sync(beat)),
+        ("leave", Request::Sync(leave)),
+        (
+            "install",
+            Request::Install(Install {
+                stream: stream.clone(),
+                uid: uid.clone(),
+                group: billing.clone(),
+                generation: joined.generation,
+                assignment: [("m".parse().unwrap(), "0".parse().unwrap())].into(),
+                moves: 1,
+            }),
+        ),
+        ("seek to the start", Request::Seek(seek(Position::Start))),
+        ("seek to the end", Request::Seek(seek(Position::End))),
+        ("seek to an id", Request::Seek(seek(Position::From(ids[1])))),
+        ("resume", Request::Resume(resume(None))),
+        ("skip", Request::Resume(resume(Some("odd".to_owned())))),
+        (
+            "halt",
+            Request::Halt(Halt {
+                stream: stream.clone(),
+                uid: uid.clone(),
+                partition: P0,
+                group: billing.clone(),
+                reason: "paused".to_owned(),
+            }),
+        ),
+        (
+            "delete a group",
+            Request::DeleteGroup(DeleteGroup {
+                stream: stream.clone(),
+                uid,
+                partition: P0,
+                group: billing,
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn a_command_that_fails_in_the_middle_of_a_script_changes_nothing() {
+    let mut real = RealSubject::default();
+    let requests = prepared(&mut real);
+    let running = real.everything();
+    // A resume has something to do only where there is a halt.
+    let (_, halt) = requests.iter().find(|(name, _)| *name == "halt").unwrap();
+    segmenter_tests::conformance::Subject::execute(&mut real, halt.clone()).unwrap();
+    let halted = real.everything();
+    let (mut failed, mut broken) = (0, Vec::new());
+    for command in COMMANDS {
+        let mut setuser = vec!["ACL", "SETUSER", "weak", "reset", "on", ">pw"];
+        setuser.extend(ACL_RULES.split(' '));
+        let denied = format!("-{command}");
+        setuser.push(&denied);
+        let _: () = real.command(&setuser);
+        let url = format!("redis://weak:pw@127.0.0.1:{}", real.server.port());
+        let broker = crate::connect(&real, &url).unwrap_or_else(|e| panic!("{command}: {e}"));
+        for (name, request) in &requests {
+            let before = match request {
+                Request::Resume(_) => &halted,
+                _ => &running,
+            };
+            crate::restore(&mut real, before);
+            let reply = real.runtime.block_on(broker.execute(request.clone()));
+            match reply {
+                Ok(_) => {}
+                Err(Failure::Fatal(_)) => {
+                    failed += 1;
+                    // A register of several scripts is completed by whoever comes next.
+                    let several = name.starts_with("register");
+                    if !several && real.everything() != *before {
+                        broken.push(format!("{name} without {command}"));
+                    }
+                }
+                Err(other) => panic!("{name} without {command}: {other:?}"),
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "changed something and failed: {broken:#?}"
+    );
+    assert!(
+        failed > 60,
+        "only {failed} requests met the command that was denied"
+    );
+}
