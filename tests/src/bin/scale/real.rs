@@ -65,7 +65,7 @@ pub(crate) fn join(members: usize, partitions: u32) -> anyhow::Result<Real> {
             .filter(|(a, b)| *a != b)
             .count();
         running.shutdown().await;
-        let heartbeat_us = group.heartbeat_us(&broker).await?;
+        let heartbeat_us = group.heartbeat_us(&broker, &server.hands_url()).await?;
         Ok(Real {
             heartbeat_us,
             join: Join {
@@ -205,7 +205,7 @@ impl Group {
     }
 
     /// Redis' own time for a heartbeat that has nothing new to say.
-    async fn heartbeat_us(&self, broker: &Broker) -> anyhow::Result<f64> {
+    async fn heartbeat_us(&self, broker: &Broker, hands: &str) -> anyhow::Result<f64> {
         let owned: PartitionSet = self
             .snapshot()
             .into_iter()
@@ -232,7 +232,7 @@ impl Group {
             })
         };
         broker.execute(beat(0, true)).await?;
-        let mut hands = redis::Client::open(self.address.to_string())?.get_connection()?;
+        let mut hands = redis::Client::open(hands)?.get_connection()?;
         redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut hands)?;
         for n in 1..=HEARTBEATS {
             broker.execute(beat(n, false)).await?;
