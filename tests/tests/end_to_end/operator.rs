@@ -212,6 +212,40 @@ fn while_paused_nothing_is_handled_and_after_resume_all_of_it_in_order() {
 }
 
 #[test]
+fn an_operator_may_act_at_any_moment_while_hosts_come_and_go() {
+    let world = World::with_stream(8, 10_000);
+    let mut hosts = vec![start(&world, "tally"), start(&world, "tally")];
+    let (mut sent, mut lines) = (Vec::new(), Vec::new());
+    for round in 0..6 {
+        sent.extend(world.send_numbered(400, 40));
+        match round {
+            0 => drop(operate(&world, &["seek", "s", "g", "--to", "start"])),
+            1 => hosts.push(start(&world, "tally")),
+            2 => drop(operate(&world, &["pause", "s", "g", "--partition", "3"])),
+            3 => lines.extend(hosts.remove(0).kill()),
+            4 => {
+                operate(
+                    &world,
+                    &["seek", "s", "g", "--to", "1m", "--partition", "3"],
+                );
+                operate(&world, &["resume", "s", "g"]);
+            }
+            _ => lines.extend(hosts.remove(0).stop()),
+        }
+        // How much of it is handled by now, and by whom, is left to chance.
+    }
+    world.until_acked(8, "g");
+    lines.extend(together(hosts));
+    lines.sort_by_key(|line| line.at_us);
+    let judgement = judge(&sent, &lines);
+    assert_eq!(
+        (judgement.handled, judgement.lost, judgement.out_of_order),
+        (sent.len(), 0, 0),
+        "{judgement:?}"
+    );
+}
+
+#[test]
 fn a_pause_ends_a_running_call_and_the_message_is_handled_after_resume() {
     let world = World::with_stream(1, 100);
     let mut host = start(&world, "flaky");
