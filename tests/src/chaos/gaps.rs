@@ -121,7 +121,9 @@ impl Partition<'_> {
     fn longest_gap(&self, span: Span) -> u64 {
         let (first, last) = (self.first_after(span.from), self.first_after(span.to));
         let gap = |n: usize| {
-            let before = n.checked_sub(1).map_or(0, |before| self.lines[before].at_us);
+            let before = n
+                .checked_sub(1)
+                .map_or(0, |before| self.lines[before].at_us);
             let line = &self.lines[n];
             line.at_us.saturating_sub(before.max(self.arrived(line)))
         };

@@ -159,7 +159,8 @@ fn appends(evidence: &Evidence, verdict: &mut Verdict) -> HashMap<(u32, EntryId)
             }
             Some((_, found)) if found != what => {
                 verdict.forged += 1;
-                verdict.note(|| format!("partition {partition} {id} holds {found:?}, not {what:?}"));
+                verdict
+                    .note(|| format!("partition {partition} {id} holds {found:?}, not {what:?}"));
             }
             Some(_) => {}
         }

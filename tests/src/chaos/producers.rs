@@ -140,7 +140,8 @@ impl Producer {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let due = (started.elapsed().as_secs_f64() * per_second + phase) as u64;
             if due <= made {
-                let next = (made as f64 + 1.0 - phase) / per_second - started.elapsed().as_secs_f64();
+                let next =
+                    (made as f64 + 1.0 - phase) / per_second - started.elapsed().as_secs_f64();
                 tokio::time::sleep(Duration::from_secs_f64(next.max(0.000_5))).await;
                 continue;
             }

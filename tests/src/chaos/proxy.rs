@@ -81,7 +81,7 @@ impl Proxy {
         self.shared.mid_frame.load(Ordering::SeqCst)
     }
 
-    /// Chunks that a blackhole held back, so far.
+    /// Chunks and connections that a blackhole held back, so far.
     pub(super) fn held_back(&self) -> u64 {
         self.shared.held.load(Ordering::SeqCst)
     }
@@ -101,6 +101,12 @@ impl Shared {
         self.closed.load(Ordering::Relaxed)
     }
 
+    fn note_if_held(&self) {
+        if *self.mode.lock().expect("no panic") == Mode::Blackhole {
+            self.held.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     /// Until the blackhole ends; answers the mode then.
     fn admitted(&self) -> Mode {
         let mut mode = self.mode.lock().expect("no panic");
@@ -112,6 +118,7 @@ impl Shared {
 
     fn connect(self: Arc<Shared>, client: TcpStream) {
         let born = self.cuts.load(Ordering::SeqCst);
+        self.note_if_held();
         self.admitted();
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.upstream)) else {
             let _ = client.shutdown(Shutdown::Both);
@@ -145,9 +152,7 @@ impl Shared {
                 }
                 Err(_) => break,
             };
-            if *self.mode.lock().expect("no panic") == Mode::Blackhole {
-                self.held.fetch_add(1, Ordering::SeqCst);
-            }
+            self.note_if_held();
             if let Mode::Delay(delay) = self.admitted() {
                 let due = Instant::now() + delay;
                 while let Some(left) = due.checked_duration_since(Instant::now()) {

@@ -103,11 +103,7 @@ impl Report {
         row("lost", count(v.lost), must(0));
         row("out of order", count(v.out_of_order), must(0));
         row("duplicates", count(v.duplicates), none());
-        row(
-            "  not explained",
-            count(v.unexplained_duplicates),
-            must(0),
-        );
+        row("  not explained", count(v.unexplained_duplicates), must(0));
         row("overlaps", count(v.overlaps), none());
         row("  not explained", count(v.unexplained_overlaps), must(0));
         row("forged", count(v.forged), must(0));
@@ -142,7 +138,8 @@ impl Report {
             format!("{}; wanted: below 100 ms", of(&gaps.moved_stall)),
         );
         if self.machine_stalls > 0 {
-            let note = "times that this machine stood still; excused like a pause of all".to_owned();
+            let note =
+                "times that this machine stood still; excused like a pause of all".to_owned();
             row("machine stalls", count(self.machine_stalls), note);
         }
         if !self.drained {

@@ -64,7 +64,11 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
         fleet.start(None, n > 0)?;
     }
     process::until("the first hosts are members", || {
-        fleet.lives.iter().all(|l| l.ready_us().is_some()).then_some(())
+        fleet
+            .lives
+            .iter()
+            .all(|l| l.ready_us().is_some())
+            .then_some(())
     });
     say(&format!(
         "{HOSTS} hosts, {} partitions, {} messages/s from {PRODUCERS} producers, session timeout {:?}; {} faults planned",
@@ -97,7 +101,12 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
     let stalls = stalls.end();
     let (handled, mut misbehaved) = fleet.record();
     misbehaved.truncate(20);
-    misbehaved.extend(fleet.lives.iter().filter_map(|life| odd_end(life, &incidents)));
+    misbehaved.extend(
+        fleet
+            .lives
+            .iter()
+            .filter_map(|life| odd_end(life, &incidents)),
+    );
     let mut faults: BTreeMap<Kind, usize> = BTreeMap::new();
     for incident in incidents.iter().filter(|i| i.took_hold && i.to_us > 0) {
         *faults.entry(incident.kind).or_default() += 1;
@@ -213,13 +222,19 @@ fn odd_end(life: &Life, incidents: &[Incident]) -> Option<String> {
     let killed = incidents
         .iter()
         .any(|i| matches!(i.kind, Kind::Kill | Kind::Revive) && i.life == Some(life.number));
-    let without_redis = |i: &Incident| {
-        i.kind == Kind::Redis && i.from_us < at && at < i.to_us + 5_000_000
-    };
+    let without_redis =
+        |i: &Incident| i.kind == Kind::Redis && i.from_us < at && at < i.to_us + 5_000_000;
     let excused = killed || (status.code() == Some(1) && incidents.iter().any(without_redis));
     let told = matches!(life.state, State::Leaving | State::Killed);
     (!excused && !(told && status.success())).then(|| {
-        let why = if told { "when told to leave" } else { "by itself" };
-        format!("host {} ended {why} with {status}; see host-{0}.log", life.number)
+        let why = if told {
+            "when told to leave"
+        } else {
+            "by itself"
+        };
+        format!(
+            "host {} ended {why} with {status}; see host-{0}.log",
+            life.number
+        )
     })
 }

@@ -71,6 +71,8 @@ pub(super) struct Stage<'a> {
     due: Vec<(Instant, Action)>,
     redis_away: bool,
     began: Instant,
+    /// From there on nothing more is tried.
+    give_up: Duration,
 }
 
 impl<'a> Stage<'a> {
@@ -91,6 +93,7 @@ impl<'a> Stage<'a> {
             due: Vec::new(),
             redis_away: false,
             began: Instant::now(),
+            give_up: Duration::ZERO,
         }
     }
 
@@ -105,6 +108,7 @@ impl<'a> Stage<'a> {
         let begin = |step: &Step| (self.began + step.at, Action::Begin(step.clone()));
         self.due = plan.iter().map(begin).collect();
         let end = self.began + Duration::from_secs(seconds);
+        self.give_up = Duration::from_secs(seconds) + PATIENCE;
         let mut progress = self.began + PROGRESS;
         loop {
             let now = Instant::now();
@@ -123,7 +127,7 @@ impl<'a> Stage<'a> {
                     self.act(action)?;
                 }
                 None if now >= end && self.incidents.iter().all(|i| i.to_us > 0) => return Ok(0),
-                _ if now >= end + PATIENCE => {
+                _ if now >= self.began + self.give_up => {
                     let unplayed = |(_, action): &&(Instant, Action)| {
                         matches!(action, Action::Begin(_) | Action::Churn { .. })
                     };
@@ -240,21 +244,20 @@ impl<'a> Stage<'a> {
                 let life = self.incidents[incident].life.expect("somebody was hit");
                 let life = self.fleet.life(life);
                 let proxy = life.proxy.clone().expect("only proxied ones are cut");
-                if left > 0 {
+                let took_hold = proxy.cut_in_mid_frame() > before;
+                // While Redis is away there is nothing to cut: it goes on until there was.
+                if left > 0 || !(took_hold || self.began.elapsed() > self.give_up) {
                     proxy.cut();
                     self.producer_proxy.cut();
-                    let (left, wait) = (left - 1, Duration::from_millis(300));
-                    self.after(
-                        wait,
-                        Action::Cut {
-                            incident,
-                            left,
-                            before,
-                        },
-                    );
+                    let next = Action::Cut {
+                        incident,
+                        left: left.saturating_sub(1),
+                        before,
+                    };
+                    self.after(Duration::from_millis(300), next);
                 } else {
                     life.state = State::Running;
-                    self.incidents[incident].took_hold = proxy.cut_in_mid_frame() > before;
+                    self.incidents[incident].took_hold = took_hold;
                     self.ended(incident);
                 }
             }
