@@ -12,6 +12,9 @@ use super::stage::Incident;
 /// After a join is ready or a leaver is gone, what still counts as its doing.
 const AFTER_US: u64 = 1_000_000;
 
+/// After a session timeout, what a takeover may take. Longer ones are found all the same.
+const TAKEOVER_US: u64 = 500_000;
+
 /// In ms.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Gaps {
@@ -44,7 +47,7 @@ pub(super) fn measure(lines: &[Handled], incidents: &[Incident], evidence: &Evid
     let mut gaps = Gaps::default();
     for (n, incident) in incidents.iter().enumerate() {
         let end = match incident.kind {
-            Kind::Kill | Kind::Revive => incident.to_us + evidence.session_us + AFTER_US,
+            Kind::Kill | Kind::Revive => incident.to_us + evidence.session_us + TAKEOVER_US,
             Kind::Join | Kind::Leave => incident.to_us + AFTER_US,
             _ => continue,
         };

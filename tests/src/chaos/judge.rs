@@ -88,16 +88,24 @@ struct Excuse {
     life: Option<u32>,
     from_us: u64,
     to_us: u64,
+    /// The call that was running in each partition when it began: it may end late, behind a new owner.
+    /// No further one may begin.
+    late: HashMap<u32, EntryId>,
 }
 
 impl Excuse {
     /// The earlier handling was not committed; or the later one is that of a host that woke up too late.
-    fn covers(&self, earlier: &Handled, later: &Handled) -> bool {
+    fn covers(&mut self, earlier: &Handled, later: &Handled) -> bool {
         let inside = |at: u64| (self.from_us..=self.to_us).contains(&at);
         match self.life {
             None => inside(earlier.at_us),
             Some(life) if life == earlier.life => inside(earlier.at_us),
-            Some(life) => life == later.life && inside(earlier.at_us) && inside(later.at_us),
+            Some(life) => {
+                life == later.life
+                    && inside(earlier.at_us)
+                    && inside(later.at_us)
+                    && *self.late.entry(later.partition).or_insert(later.id) == later.id
+            }
         }
     }
 }
@@ -116,12 +124,14 @@ fn excuses(evidence: &Evidence) -> Vec<Excuse> {
             life: incident.life,
             from_us: incident.from_us.saturating_sub(UNCOMMITTED_US),
             to_us: incident.to_us + after,
+            late: HashMap::new(),
         });
     }
     excuses.extend(evidence.stalls.iter().map(|(from, to)| Excuse {
         life: None,
         from_us: from.saturating_sub(UNCOMMITTED_US),
         to_us: to + session,
+        late: HashMap::new(),
     }));
     excuses
 }
@@ -182,9 +192,10 @@ fn calls(
     held: &HashMap<(u32, EntryId), (usize, What)>,
     verdict: &mut Verdict,
 ) {
-    let excuses = excuses(evidence);
-    let excused = |earlier: &Handled, later: &Handled| {
-        excuses.iter().any(|excuse| excuse.covers(earlier, later))
+    let mut excuses = excuses(evidence);
+    let mut excused = |earlier: &Handled, later: &Handled| {
+        let mut excuses = excuses.iter_mut();
+        excuses.any(|excuse| excuse.covers(earlier, later))
     };
     let mut handlings: HashMap<(u32, EntryId), Handled> = HashMap::new();
     let mut last_of_key: HashMap<u32, usize> = HashMap::new();
@@ -371,9 +382,15 @@ mod tests {
         let verdict = judge(evidence(lines.clone(), Vec::new()));
         assert_eq!((verdict.overlaps, verdict.unexplained_overlaps), (1, 1));
         let pause = incident(Kind::Pause, 0, at + 1, at + 3 * SECOND - 1);
-        let verdict = judge(evidence(lines, vec![pause]));
+        let verdict = judge(evidence(lines.clone(), vec![pause.clone()]));
         assert!(verdict.is_clean(), "{verdict:?}");
         assert_eq!((verdict.overlaps, verdict.duplicates), (1, 1));
+        // The call that was running may end; another must not begin.
+        let mut more = lines;
+        more[2].at_us += 10;
+        more.push(line(0, 3, at + 3 * SECOND + 11));
+        let verdict = judge(evidence(more, vec![pause]));
+        assert_eq!(verdict.unexplained_duplicates, 1, "{verdict:?}");
     }
 
     #[test]

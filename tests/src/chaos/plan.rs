@@ -94,8 +94,9 @@ pub(super) struct Step {
 
 /// Before the first fault, and so long is nothing but load.
 const WARM_UP: Duration = Duration::from_millis(2_000);
-/// After a session timeout, until the group has settled.
-const SETTLE: Duration = Duration::from_millis(1_000);
+/// After a session timeout, until the group has settled, and for the time that a measured fault is
+/// compared with.
+const SETTLE: Duration = Duration::from_millis(2_000);
 
 /// All `kinds` in an order of their own, again and again while there is time. About a third of those
 /// that are not measured begin before the one in front has ended.
