@@ -154,7 +154,9 @@ fn appends(evidence: &Evidence, verdict: &mut Verdict) -> HashMap<(u32, EntryId)
             held.insert((partition, *id), (position, *what));
             if !seen.insert(*what) {
                 verdict.forged += 1;
-                verdict.note(|| format!("{what:?} was appended twice, again as {partition} {id}"));
+                verdict.note(|| {
+                    format!("{what} was appended twice, again as partition {partition} {id}")
+                });
             }
         }
     }
@@ -165,12 +167,11 @@ fn appends(evidence: &Evidence, verdict: &mut Verdict) -> HashMap<(u32, EntryId)
             None => {
                 verdict.sent += 1;
                 verdict.lost += 1;
-                verdict.note(|| format!("partition {partition} {id} {what:?}: answered, not held"));
+                verdict.note(|| format!("partition {partition} {id} ({what}): answered, not held"));
             }
             Some((_, found)) if found != what => {
                 verdict.forged += 1;
-                verdict
-                    .note(|| format!("partition {partition} {id} holds {found:?}, not {what:?}"));
+                verdict.note(|| format!("partition {partition} {id} holds {found}, not {what}"));
             }
             Some(_) => {}
         }
@@ -178,7 +179,7 @@ fn appends(evidence: &Evidence, verdict: &mut Verdict) -> HashMap<(u32, EntryId)
         let before = last.insert(what.key, (*id, what.number));
         if before.is_some_and(|(before, number)| *id <= before || what.number <= number) {
             verdict.forged += 1;
-            verdict.note(|| format!("partition {partition} {id} {what:?}: appended out of order"));
+            verdict.note(|| format!("partition {partition} {id} ({what}): appended out of order"));
         }
     }
     verdict.unknown = evidence.sent.unknown.len();
@@ -209,7 +210,7 @@ fn calls(
             Some((position, what)) if *what == line.what => *position,
             _ => {
                 verdict.forged += 1;
-                verdict.note(|| format!("{line:?} is not what the stream held"));
+                verdict.note(|| format!("{line} is not what the stream held"));
                 continue;
             }
         };
@@ -223,7 +224,7 @@ fn calls(
             verdict.overlaps += 1;
             if !excused(furthest, line) {
                 verdict.unexplained_overlaps += 1;
-                verdict.note(|| format!("{line:?} came back behind {furthest:?}"));
+                verdict.note(|| format!("{line} came back behind {furthest}"));
             }
         }
         if furthest
@@ -237,14 +238,14 @@ fn calls(
             verdict.duplicates += 1;
             if !excused(&earlier, line) {
                 verdict.unexplained_duplicates += 1;
-                verdict.note(|| format!("{line:?} was handled before as {earlier:?}"));
+                verdict.note(|| format!("{line} was handled before: {earlier}"));
             }
             continue;
         }
         let last = last_of_key.entry(line.what.key).or_insert(position);
         if position < *last {
             verdict.out_of_order += 1;
-            verdict.note(|| format!("{line:?} came after a later one of its key"));
+            verdict.note(|| format!("{line} came after a later one of its key"));
         }
         *last = position.max(*last);
     }
@@ -253,7 +254,7 @@ fn calls(
         if !handlings.contains_key(message) {
             verdict.lost += 1;
             let (partition, id) = message;
-            verdict.note(|| format!("partition {partition} {id} {what:?} was never handled"));
+            verdict.note(|| format!("partition {partition} {id} ({what}) was never handled"));
         }
     }
 }

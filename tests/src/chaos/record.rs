@@ -1,6 +1,7 @@
 //! What handlers did: the guest's line of each call, parsed and kept small. It must not judge.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use segmenter_core::message::EntryId;
 use serde::Deserialize;
@@ -22,6 +23,28 @@ pub(super) struct What {
     pub(super) key: u32,
     /// Counts per key, from 0.
     pub(super) number: u32,
+}
+
+impl fmt::Display for Handled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Handled {
+            at_us,
+            life,
+            partition,
+            id,
+            what,
+        } = self;
+        write!(
+            f,
+            "partition {partition} {id} ({what}) by host {life} at {at_us}"
+        )
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k{}:{}", self.key, self.number)
+    }
 }
 
 impl What {
