@@ -2,6 +2,7 @@
 //! the Redis adapter to the same behaviour.
 
 pub mod broker;
+pub mod chaos;
 pub mod conformance;
 pub mod process;
 pub mod server;

@@ -133,7 +133,8 @@ pub fn with_input(url: &str, args: &[&str], input: &[u8]) -> Ended {
     }
 }
 
-fn command(url: &str, args: &[&str]) -> Command {
+/// `segmenter`, talking to this Redis, its output piped.
+pub(crate) fn command(url: &str, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command
         .args(args)
@@ -175,6 +176,15 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         // Not a wait for something to have happened: the condition decides, this only spares the CPU.
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// Whether there was such a process.
+pub(crate) fn signal(pid: u32, name: &str) -> bool {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+    status.expect("kill runs").success()
 }
 
 #[derive(Default)]
@@ -273,10 +283,7 @@ impl Host {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid().to_string()])
-            .status();
-        assert!(status.expect("kill runs").success());
+        assert!(signal(self.pid(), name), "SIG{name} reaches the host");
     }
 
     /// Waits for its end and for all that it said.

@@ -4,6 +4,7 @@
 mod bench;
 mod cache;
 mod cargo;
+mod chaos;
 mod demo;
 mod guests;
 mod server;
@@ -42,6 +43,22 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Real hosts and a real server under faults from a seed, into one table and target/chaos.json
+    Chaos {
+        /// The same seed plans the same faults
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        seed: u64,
+        /// How long faults go on
+        #[arg(long, default_value_t = 60, value_name = "S")]
+        seconds: u64,
+        #[arg(long, default_value_t = 8, value_name = "P")]
+        partitions: u32,
+        /// Messages a second, over all producers
+        #[arg(long, default_value_t = 2_000, value_name = "N")]
+        rate: u32,
+        #[arg(long, default_value_t = 1_000, value_name = "MS")]
+        session_timeout_ms: u64,
+    },
     /// A throw-away server on 127.0.0.1:6379 for trying things, until Ctrl-C
     Server {
         #[arg(long, default_value_t = 6379)]
@@ -55,6 +72,19 @@ fn main() -> ExitCode {
         Command::Test { only } => test::run(only.as_deref()),
         Command::Guests => guests::build().map(drop),
         Command::Bench { args } => bench::run(&args),
+        Command::Chaos {
+            seed,
+            seconds,
+            partitions,
+            rate,
+            session_timeout_ms,
+        } => chaos::run(&[
+            format!("--seed={seed}"),
+            format!("--seconds={seconds}"),
+            format!("--partitions={partitions}"),
+            format!("--rate={rate}"),
+            format!("--session-timeout-ms={session_timeout_ms}"),
+        ]),
         Command::Server { port } => server::run(port),
     };
     match result {

@@ -105,24 +105,6 @@ fn a_group_that_starts_at_the_end_sees_only_what_comes_after() {
 }
 
 #[test]
-fn a_producer_faster_than_the_handler_waits_and_nothing_is_trimmed_unacked() {
-    // The ancestor lost 40,040 of 59,992 messages here, in silence.
-    let world = World::with_stream(2, 100);
-    let tally = guest("tally");
-    let host = Host::start(
-        &world.url,
-        &[tally.to_str().unwrap(), "--stream", "s", "--group", "g"],
-    );
-    let sent = world.send_numbered(5_000, 40);
-    world.until_acked(2, "g");
-    let expected = Judgement {
-        handled: 5_000,
-        ..Judgement::default()
-    };
-    assert_eq!(judge(&sent, &host.stop()), expected);
-}
-
-#[test]
 fn the_configuration_file_runs_two_handlers_of_one_stream() {
     let world = World::new();
     let folder = world.server.dir();

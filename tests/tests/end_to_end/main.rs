@@ -1,10 +1,13 @@
 //! The whole: real `segmenter` processes, a real server, real .wasm files. Judged by what handlers did
 //! and by what lies in Redis, never by what the host says about itself.
 
+mod ancestor;
 mod bad_input;
+mod chaos;
 mod crash;
 mod failure;
 mod flow;
+mod load;
 mod operator;
 mod support;
 mod trouble;

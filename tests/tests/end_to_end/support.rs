@@ -1,6 +1,7 @@
 //! What every end-to-end test needs: a server of its own, a stream, messages, a look into Redis.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use segmenter_tests::process::{self, GuestLine};
 use segmenter_tests::server::{Options, Server};
@@ -40,6 +41,39 @@ impl World {
             &capacity,
         ];
         process::segmenter(&self.url, &args).ok();
+    }
+
+    /// The path of a configuration that runs a guest for stream `s` as group `g`.
+    pub(crate) fn config(&self, guest: &str, session: Duration) -> String {
+        self.config_with(guest, session, "", "")
+    }
+
+    /// The same, with more settings at the top and more limits.
+    pub(crate) fn config_with(
+        &self,
+        guest: &str,
+        session: Duration,
+        top: &str,
+        limits: &str,
+    ) -> String {
+        let module = process::guest(guest);
+        let session = session.as_millis();
+        let text = format!(
+            r#"namespace = "default"
+{top}
+[[handler]]
+name = "h"
+stream = "s"
+group = "g"
+module = {module:?}
+session_timeout = "{session}ms"
+[handler.limits]
+{limits}
+"#
+        );
+        let path = self.server.dir().join("segmenter.toml");
+        std::fs::write(&path, text).expect("the folder is there");
+        path.to_str().expect("UTF-8").to_owned()
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> process::Ended {

@@ -1,0 +1,30 @@
+//! Chaos: real hosts and a real server under faults that a seed plans, judged by what the handlers
+//! logged and by what the stream held. Never by what the engine says about itself.
+//!
+//! ```text
+//! Plan (seed) ──▶ Stage ──▶ Fleet (processes), Proxy (network), Server, each fault an Incident
+//! Producers ──▶ stream ──▶ hosts ──▶ Record (guest lines)
+//!                  └─────▶ Witness (every entry, before it may be trimmed)
+//! Record + Witness + Incidents ──▶ judge ──▶ Report
+//! ```
+
+mod chance;
+mod clock;
+mod fleet;
+mod gaps;
+mod judge;
+mod plan;
+mod producers;
+mod proxy;
+mod record;
+mod report;
+mod run;
+mod stage;
+mod stalls;
+mod witness;
+
+pub use gaps::Gaps;
+pub use judge::Verdict;
+pub use plan::Kind;
+pub use report::Report;
+pub use run::{Settings, run};

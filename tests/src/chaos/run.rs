@@ -1,0 +1,270 @@
+//! One run from a seed: sets the stage, lets the plan happen, waits until everything is quiet and
+//! acked, ends the hosts and asks the judge.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::clock;
+use super::fleet::{Fleet, Life, State};
+use super::judge::{Evidence, judge};
+use super::plan::{self, Kind};
+use super::producers::Producers;
+use super::proxy::Proxy;
+use super::record::Handled;
+use super::report::Report;
+use super::stage::{HOSTS, Incident, Stage};
+use super::stalls::Stalls;
+use super::witness::Witness;
+use crate::process;
+use crate::server::{Options, Server};
+
+pub struct Settings {
+    pub seed: u64,
+    /// Of faults; setting up and draining come on top.
+    pub seconds: u64,
+    pub partitions: u32,
+    /// Messages a second.
+    pub rate: u32,
+    pub session: Duration,
+    pub kinds: Vec<Kind>,
+    /// Emptied, then filled with the hosts' logs.
+    pub folder: PathBuf,
+}
+
+const STREAM: &str = "s";
+const GROUP: &str = "g";
+/// Small enough that producers meet full partitions when hosts are away.
+const CAPACITY: u64 = 1_000;
+const PRODUCERS: usize = 3;
+/// For everything to be acked after the faults.
+const DRAIN: Duration = Duration::from_secs(60);
+
+pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
+    let plan = plan::plan(
+        settings.seed,
+        settings.seconds,
+        settings.session,
+        &settings.kinds,
+    );
+    let folder = &settings.folder;
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let mut server = Server::start(Options {
+        appendonly: true,
+        ..Options::default()
+    });
+    let (url, config) = (server.url(), folder.join("segmenter.toml"));
+    std::fs::write(&config, configuration(settings))?;
+    create(&url, settings.partitions);
+    let witness = Witness::start(&url, STREAM, settings.partitions)?;
+    let mut fleet = Fleet::new(server.port(), config, folder.clone());
+    for n in 0..HOSTS {
+        fleet.start(None, n > 0)?;
+    }
+    process::until("the first hosts are members", || {
+        fleet
+            .lives
+            .iter()
+            .all(|l| l.ready_us().is_some())
+            .then_some(())
+    });
+    say(&format!(
+        "{HOSTS} hosts, {} partitions, {} messages/s from {PRODUCERS} producers, session timeout {:?}; {} faults planned",
+        settings.partitions,
+        settings.rate,
+        settings.session,
+        plan.len()
+    ));
+    let producer_proxy = Proxy::start(server.port());
+    let mut urls = vec![url.clone(); PRODUCERS - 1];
+    urls.push(producer_proxy.url());
+    let producers = Producers::start(&urls, STREAM, settings.rate)?;
+    let stalls = Stalls::watch(settings.session / 3);
+    let epoch_us = clock::epoch_us();
+    let mut stage = Stage::new(
+        &mut fleet,
+        &mut server,
+        settings.session,
+        &producer_proxy,
+        say,
+    );
+    let unplayed = stage.play(&plan, settings.seconds, &|| producers.accepted())?;
+    let incidents = std::mem::take(&mut stage.incidents);
+    say("no more faults; waiting until everything is acked");
+    let sent = producers.end()?;
+    let drained = drained(&url, settings.partitions);
+    let log = witness.end()?;
+    say("ending the hosts");
+    end(&mut fleet)?;
+    let stalls = stalls.end();
+    let (handled, mut misbehaved) = fleet.record();
+    misbehaved.truncate(20);
+    misbehaved.extend(
+        fleet
+            .lives
+            .iter()
+            .filter_map(|life| odd_end(life, &incidents)),
+    );
+    let mut faults: BTreeMap<Kind, usize> = BTreeMap::new();
+    for incident in incidents.iter().filter(|i| i.took_hold && i.to_us > 0) {
+        *faults.entry(incident.kind).or_default() += 1;
+    }
+    let missed_faults = unplayed + incidents.iter().filter(|i| !i.took_hold).count();
+    let machine_stalls = stalls.len();
+    write_down(settings, &handled, &incidents)?;
+    let verdict = judge(Evidence {
+        log,
+        sent,
+        handled,
+        incidents,
+        stalls,
+        session_us: u64::try_from(settings.session.as_micros())?,
+        epoch_us,
+    });
+    Ok(Report {
+        seed: settings.seed,
+        seconds: settings.seconds,
+        partitions: settings.partitions,
+        session_ms: u64::try_from(settings.session.as_millis())?,
+        faults,
+        missed_faults,
+        machine_stalls,
+        verdict,
+        drained,
+        misbehaved,
+    })
+}
+
+/// Beside the hosts' logs, for whoever looks for a defect.
+fn write_down(
+    settings: &Settings,
+    handled: &[Handled],
+    incidents: &[Incident],
+) -> anyhow::Result<()> {
+    let file = |name: &str| {
+        let path = settings.folder.join(name);
+        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        anyhow::Ok(BufWriter::new(file))
+    };
+    let mut lines = file("handled.txt")?;
+    let mut sorted = handled.to_vec();
+    sorted.sort_by_key(|line| line.at_us);
+    for line in sorted {
+        writeln!(lines, "{line}")?;
+    }
+    lines.flush()?;
+    let mut faults = file("faults.txt")?;
+    for incident in incidents {
+        writeln!(faults, "{incident:?}")?;
+    }
+    Ok(faults.flush()?)
+}
+
+fn configuration(settings: &Settings) -> String {
+    // It says what it handled, word by word.
+    let module = process::guest("flaky");
+    let (partitions, session) = (settings.partitions, settings.session.as_millis());
+    format!(
+        r#"namespace = "default"
+drain_timeout = "5s"
+[[stream]]
+name = "{STREAM}"
+partitions = {partitions}
+capacity = {CAPACITY}
+[[handler]]
+name = "chaos"
+stream = "{STREAM}"
+group = "{GROUP}"
+module = {module:?}
+session_timeout = "{session}ms"
+"#
+    )
+}
+
+fn create(url: &str, partitions: u32) {
+    let (partitions, capacity) = (partitions.to_string(), CAPACITY.to_string());
+    let args = ["stream", "create", STREAM, "--partitions", &partitions];
+    process::segmenter(url, &[&args[..], &["--capacity", &capacity]].concat()).ok();
+}
+
+/// Whether the group has nothing in front of it, in any partition, before patience ends.
+fn drained(url: &str, partitions: u32) -> bool {
+    let until = Instant::now() + DRAIN;
+    while Instant::now() < until {
+        if matches!(lag(url, partitions), Ok(0)) {
+            return true;
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    false
+}
+
+fn lag(url: &str, partitions: u32) -> anyhow::Result<u64> {
+    let mut connection = redis::Client::open(url)?.get_connection()?;
+    let mut lag = 0;
+    for p in 0..partitions {
+        let log = format!("seg:{{default/{STREAM}/{p}}}:log");
+        let groups: Vec<BTreeMap<String, redis::Value>> = redis::cmd("XINFO")
+            .arg(&["GROUPS", &log])
+            .query(&mut connection)?;
+        let of = |group: &BTreeMap<String, redis::Value>, name: &str| group.get(name).cloned();
+        let ours = groups.iter().find(|group| {
+            let name = of(group, "name").map(redis::from_redis_value::<String>);
+            matches!(name, Some(Ok(name)) if name == GROUP)
+        });
+        let ours = ours.context("the group is gone")?;
+        lag += redis::from_redis_value::<u64>(of(ours, "lag").context("no lag")?)?;
+    }
+    Ok(lag)
+}
+
+/// SIGTERM to all who live.
+fn end(fleet: &mut Fleet) -> anyhow::Result<()> {
+    fleet.look()?;
+    for life in fleet.lives.iter_mut().filter(|life| life.is_alive()) {
+        life.signal("TERM");
+        life.state = State::Leaving;
+    }
+    let until = Instant::now() + DRAIN;
+    while fleet.lives.iter().any(|life| life.ended.is_none()) {
+        fleet.look()?;
+        if Instant::now() > until {
+            for n in 0..u32::try_from(fleet.lives.len())? {
+                if fleet.life(n).ended.is_none() {
+                    fleet.kill(n)?;
+                }
+            }
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Whoever was not killed leaves with 0, when told to. Without Redis it cannot, and says so.
+fn odd_end(life: &Life, incidents: &[Incident]) -> Option<String> {
+    let (at, status) = life.ended?;
+    let killed = incidents
+        .iter()
+        .any(|i| matches!(i.kind, Kind::Kill | Kind::Revive) && i.life == Some(life.number));
+    let without_redis =
+        |i: &Incident| i.kind == Kind::Redis && i.from_us < at && at < i.to_us + 5_000_000;
+    let excused = killed || (status.code() == Some(1) && incidents.iter().any(without_redis));
+    let told = matches!(life.state, State::Leaving | State::Killed);
+    let fine = excused || (told && status.success());
+    (!fine).then(|| {
+        let why = if told {
+            "when told to leave"
+        } else {
+            "by itself"
+        };
+        format!(
+            "host {} ended {why} with {status}; see host-{0}.log",
+            life.number
+        )
+    })
+}

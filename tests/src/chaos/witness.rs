@@ -1,0 +1,117 @@
+//! Sees every entry of the stream before it may be trimmed: it holds a consumer group of its own, which
+//! no trim overtakes, and moves it over what it has written down. It must not know who handles what.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::streams::StreamRangeReply;
+use segmenter_core::message::EntryId;
+
+use super::record::What;
+
+const GROUP: &str = "witness";
+const ENTRIES_PER_LOOK: usize = 5_000;
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the stream held, per partition in the order of the log.
+pub(super) type Log = Vec<Vec<(EntryId, What)>>;
+
+pub(super) struct Witness {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<anyhow::Result<Log>>,
+}
+
+impl Witness {
+    /// Of a stream that is still empty.
+    pub(super) fn start(url: &str, stream: &str, partitions: u32) -> anyhow::Result<Witness> {
+        let client = redis::Client::open(url)?;
+        let logs: Vec<String> = (0..partitions)
+            .map(|p| format!("seg:{{default/{stream}/{p}}}:log"))
+            .collect();
+        let mut connection = client.get_connection()?;
+        for log in &logs {
+            redis::cmd("XGROUP")
+                .arg(&["CREATE", log, GROUP, "0"])
+                .exec(&mut connection)?;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || watch(&client, &logs, &stopped));
+        Ok(Witness { stop, thread })
+    }
+
+    /// After the last append: what there was in all.
+    pub(super) fn end(self) -> anyhow::Result<Log> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("the witness panicked"))?
+    }
+}
+
+fn watch(client: &redis::Client, logs: &[String], stop: &AtomicBool) -> anyhow::Result<Log> {
+    let mut seen: Log = vec![Vec::new(); logs.len()];
+    let mut connection = None;
+    loop {
+        let last_look = stop.load(Ordering::SeqCst);
+        let found = match &mut connection {
+            Some(connection) => look(connection, logs, &mut seen),
+            None => match client.get_connection() {
+                Ok(new) => {
+                    let _ = new.set_read_timeout(Some(Duration::from_secs(5)));
+                    connection = Some(new);
+                    continue;
+                }
+                Err(error) => Err(error.into()),
+            },
+        };
+        match found {
+            Ok(0) if last_look => return Ok(seen),
+            Ok(_) => {}
+            // Redis is away now and then: that is part of the game, unless it is at the end.
+            Err(error) if last_look => return Err(error),
+            Err(_) => connection = None,
+        }
+        if !last_look {
+            std::thread::park_timeout(LOOK);
+        }
+    }
+}
+
+fn look(
+    connection: &mut redis::Connection,
+    logs: &[String],
+    seen: &mut Log,
+) -> anyhow::Result<usize> {
+    let mut reads = redis::pipe();
+    for (log, seen) in logs.iter().zip(&*seen) {
+        let after = seen
+            .last()
+            .map_or("-".to_owned(), |(id, _)| format!("({id}"));
+        let cmd = reads.cmd("XRANGE").arg(log).arg(after).arg("+");
+        cmd.arg("COUNT").arg(ENTRIES_PER_LOOK);
+    }
+    let replies: Vec<StreamRangeReply> = reads.query(connection)?;
+    let mut moves = redis::pipe();
+    let mut found = 0;
+    for ((log, seen), reply) in logs.iter().zip(seen).zip(replies) {
+        for entry in reply.ids {
+            let text = |name| entry.get::<String>(name).unwrap_or_default();
+            let what = What::of(&text("k"), &text("p"));
+            let what = what.ok_or_else(|| anyhow::anyhow!("{log} holds a strange {entry:?}"))?;
+            seen.push((entry.id.parse()?, what));
+            found += 1;
+        }
+        if let Some((id, _)) = seen.last() {
+            moves
+                .cmd("XGROUP")
+                .arg(&["SETID", log, GROUP, &id.to_string()])
+                .ignore();
+        }
+    }
+    if found > 0 {
+        moves.exec(connection)?;
+    }
+    Ok(found)
+}
