@@ -1,5 +1,5 @@
 //! One handler for as long as the host runs: a supervisor, and another one after Redis came back without
-//! its data. Decides only whether a stream that is gone was deleted or lost; must not know what a
+//! its data. Decides only whether a stream or group that is gone was deleted or lost; must not know what a
 //! supervisor does.
 //!
 //! A deleted stream is never created again by a member. What tells a loss from a delete: the server was
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use segmenter_core::backoff::Backoff;
 use segmenter_core::member::Exit;
 use segmenter_core::names::{Incarnation, MemberId};
-use segmenter_core::port::Start;
+use segmenter_core::port::{Failure, Start};
 use segmenter_core::time::Duration;
 use segmenter_redis::Broker;
 use segmenter_redis::admin::StreamInfo;
@@ -27,6 +27,14 @@ const REVIVE: Backoff = Backoff {
     initial: Duration::from_millis(100),
     max: Duration::from_secs(2),
 };
+
+/// What Redis came back without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Stream,
+    /// It went back to a moment before the group was made.
+    Group,
+}
 
 pub(super) struct Life<H> {
     pub(super) plan: Plan,
@@ -60,31 +68,37 @@ impl<H: Handler> Life<H> {
                 incarnation: Incarnation::new(random::name()).expect("hex digits are a name"),
             };
             let Ended { exit, served_by } = supervisor.run(orders.clone(), &mut ready).await;
-            let lost = exit == Exit::StreamGone && self.was_lost(served_by);
-            match &self.registration {
-                Some(registration) if lost => {
-                    self.say.event(&telemetry::Event::DatabaseLost {
-                        handler: self.plan.handler.as_str(),
-                        stream: self.plan.stream.to_string(),
-                    });
-                    let registration = registration.clone();
-                    // Whatever is there now came after the loss: none of it may be skipped.
-                    self.plan.start = Start::Beginning;
-                    tokio::select! {
-                        found = self.revive(&registration) => match found {
-                            Ok(found) => self.found = found,
-                            Err(exit) => return exit,
-                        },
-                        _ = orders.wait_for(|order| *order != Order::Run) => return Exit::Left,
-                    }
-                }
-                None if lost => {
-                    return Exit::Fatal(format!(
-                        "Redis was started again without stream {}, and no configuration says how to register it; create it, then start again (a [[stream]] table in the configuration makes `run` do that by itself)",
-                        self.plan.stream
-                    ));
-                }
+            let lost = match &exit {
+                Exit::StreamGone => Lost::Stream,
+                Exit::GroupGone => Lost::Group,
                 _ => return exit,
+            };
+            if !self.was_lost(served_by) {
+                return exit;
+            }
+            if lost == Lost::Stream && self.registration.is_none() {
+                return Exit::Fatal(format!(
+                    "Redis was started again without stream {}, and no configuration says how to register it; create it, then start again (a [[stream]] table in the configuration makes `run` do that by itself)",
+                    self.plan.stream
+                ));
+            }
+            self.say.event(&telemetry::Event::DatabaseLost {
+                handler: self.plan.handler.as_str(),
+                what: match lost {
+                    Lost::Stream => format!("stream {}", self.plan.stream),
+                    Lost::Group => {
+                        format!("group {} of stream {}", self.plan.group, self.plan.stream)
+                    }
+                },
+            });
+            // Whatever is there now came after the loss: none of it may be skipped.
+            self.plan.start = Start::Beginning;
+            tokio::select! {
+                found = self.revive() => match found {
+                    Ok(found) => self.found = found,
+                    Err(exit) => return exit,
+                },
+                _ = orders.wait_for(|order| *order != Order::Run) => return Exit::Left,
             }
         }
     }
@@ -97,31 +111,29 @@ impl<H: Handler> Life<H> {
     }
 
     /// The stream and its groups, again. Redis may go and come back meanwhile.
-    async fn revive(&self, registration: &StreamConfig) -> Result<StreamInfo, Exit> {
+    async fn revive(&self) -> Result<StreamInfo, Exit> {
         let mut tries = 0u32;
         loop {
-            let error = match self.register(registration).await {
+            let error = match self.register().await {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            if let Some(failure) = error.downcast_ref::<segmenter_core::port::Failure>() {
-                match failure {
-                    segmenter_core::port::Failure::Fatal(_) => {}
-                    _ => {
-                        tries = tries.saturating_add(1);
-                        self.say.redis(Some(failure));
-                        tokio::time::sleep(REVIVE.wait(tries, random::number())).await;
-                        continue;
-                    }
+            match error.downcast_ref() {
+                Some(failure @ (Failure::NotDone(_) | Failure::Unknown(_))) => {
+                    tries = tries.saturating_add(1);
+                    self.say.redis(Some(failure));
+                    tokio::time::sleep(REVIVE.wait(tries, random::number())).await;
                 }
+                _ => return Err(Exit::Fatal(format!("{error:#}"))),
             }
-            return Err(Exit::Fatal(format!("{error:#}")));
         }
     }
 
-    async fn register(&self, registration: &StreamConfig) -> anyhow::Result<StreamInfo> {
-        let namespace = &self.plan.stream.namespace;
-        prepare::stream(&self.broker, namespace, registration, &self.say).await?;
+    async fn register(&self) -> anyhow::Result<StreamInfo> {
+        if let Some(registration) = &self.registration {
+            let namespace = &self.plan.stream.namespace;
+            prepare::stream(&self.broker, namespace, registration, &self.say).await?;
+        }
         let found = prepare::find(&self.broker, &self.plan).await?;
         prepare::group(&self.broker, &self.plan, &found).await?;
         Ok(found)

@@ -86,10 +86,10 @@ pub enum Event<'a> {
         why: &'a str,
     },
     RedisBack,
-    /// Redis was started again and does not have the stream.
+    /// Redis was started again without its data.
     DatabaseLost {
         handler: &'a str,
-        stream: String,
+        what: String,
     },
     Draining {
         signal: &'a str,
@@ -205,8 +205,8 @@ impl Event<'_> {
             ),
             Event::RedisAway { why } => format!("Redis is away: {why}; trying again"),
             Event::RedisBack => "Redis is back".to_owned(),
-            Event::DatabaseLost { handler, stream } => format!(
-                "{handler}: DATA LOST: Redis was started again without stream {stream}; whatever it held, its groups and their positions are gone. Registering stream and group anew from the configuration"
+            Event::DatabaseLost { handler, what } => format!(
+                "{handler}: DATA LOST: Redis was started again without {what}; whatever it held is gone. Registering it anew, from the beginning"
             ),
             Event::Draining { signal } => {
                 format!("{signal}: draining; a second signal ends at once")

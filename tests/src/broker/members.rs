@@ -184,7 +184,7 @@ impl Members {
             }
             Some((true, _)) => {}
         }
-        if known.map_or(false, |(_, draining)| draining) != r.draining {
+        if known.is_some_and(|(_, draining)| draining) != r.draining {
             let does = if r.draining { "is leaving" } else { "stays" };
             self.change(format!("{me} {does}"), true);
             self.duty = Some(me.clone());

@@ -236,6 +236,29 @@ fn a_redis_that_comes_back_empty_is_said_loudly_and_registered_anew_and_members_
 }
 
 #[test]
+fn a_redis_that_went_back_to_before_the_group_was_made_gets_it_again_from_the_beginning() {
+    let mut world = World::with_stream(1, 10_000);
+    let sent = world.send_numbered(100, 10);
+    command(&world, &["SAVE"]);
+    let mut host = tally(&world);
+    world.until_acked(1, "g");
+    let before = host.guest_lines().len();
+    world.server.restart();
+    host.event("database_lost");
+    until("all is handled again", || {
+        (host.guest_lines().len() == 2 * before).then_some(())
+    });
+    world.until_acked(1, "g");
+    let again = host.stop().split_off(before);
+    let judgement = judge(&sent, &again);
+    assert_eq!(
+        (judgement.lost, judgement.out_of_order, judgement.duplicates),
+        (0, 0, 0),
+        "{judgement:?}"
+    );
+}
+
+#[test]
 fn a_stream_that_no_configuration_registers_is_not_invented_after_a_loss() {
     let mut world = World::with_stream(1, 10);
     let mut host = tally(&world);
