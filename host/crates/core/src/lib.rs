@@ -5,6 +5,7 @@
 pub mod assignor;
 pub mod backoff;
 pub mod consumer;
+pub mod effects;
 pub mod entry;
 pub mod lease;
 pub mod limits;

@@ -44,3 +44,14 @@ pub const COMMIT_DEAD_BYTES: usize = 4 * 1024 * 1024;
 pub const COMMITS_PER_TRIM: u32 = 8;
 /// The longest delay that a handler's own wish for a retry is followed to.
 pub const RETRY_AFTER_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
+/// Bytes of a name in a handler's state.
+pub const STATE_NAME_BYTES_MAX: usize = 1024;
+/// Bytes of one value of a handler's state, unless configured otherwise.
+pub const STATE_VALUE_BYTES: usize = 1024 * 1024;
+/// Bytes of all names and values of a handler's state in one partition, unless configured otherwise. The
+/// owner holds them in memory.
+pub const STATE_BYTES: usize = 16 * 1024 * 1024;
+/// Messages that one call emits, unless configured otherwise.
+pub const EMITS_PER_CALL: usize = 1_000;
+/// Bytes of all messages that one call emits, unless configured otherwise.
+pub const EMIT_BYTES_PER_CALL: usize = 4 * 1024 * 1024;
