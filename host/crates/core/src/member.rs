@@ -469,7 +469,9 @@ impl Member {
         match news {
             News::Assigned => self.sync_if_member(now),
             News::Released(partitions) => {
-                if partitions.meets(&self.assignment.minus(&self.held)) {
+                // The answer in the air may assign them, as they were before they were released.
+                let may_wait = self.syncing.is_some();
+                if may_wait || partitions.meets(&self.assignment.minus(&self.held)) {
                     self.sync_if_member(now);
                 }
             }

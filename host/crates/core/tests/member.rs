@@ -212,6 +212,32 @@ fn what_is_assigned_and_not_granted_is_waited_for() {
     assert_eq!(d.commands(), [Command::Assign(Partition(1))]);
 }
 
+/// Its answer comes by another connection than the news, and later: without a further sync, what moves
+/// would stand still until the next heartbeat.
+#[test]
+fn what_is_released_while_the_sync_that_assigns_it_is_in_the_air_is_not_missed() {
+    let mut d = Driver::new();
+    d.the_sync();
+    d.answer(given("0", "0"));
+    d.commands();
+    d.event(Event::News(News::Assigned));
+    d.the_sync();
+    d.event(Event::News(News::Released(set("1"))));
+    assert_eq!(d.commands(), [], "one sync at a time");
+    d.answer(given("0-1", ""));
+    let commands = d.commands();
+    assert_eq!(commands[0], stands("0-1"));
+    assert!(
+        matches!(&commands[1..], [Command::Sync(sync)] if sync.wants),
+        "{commands:?}"
+    );
+    d.answer(Membership {
+        granted: set("1"),
+        ..quiet()
+    });
+    assert_eq!(d.commands(), [Command::Assign(Partition(1))]);
+}
+
 #[test]
 fn a_lost_partition_comes_back_only_by_a_sync_that_began_after_the_loss() {
     let mut d = Driver::holding();
