@@ -101,6 +101,13 @@ cases! {
         nobody_joins_a_group_that_was_deleted,
         a_delete_spares_a_group_of_that_name_that_is_someone_elses,
         nothing_is_done_to_a_stream_that_is_another_by_now;
+    effects:
+        state_is_changed_with_the_ack,
+        thousands_of_values_change_at_once,
+        each_group_has_a_state_of_its_own,
+        emitted_messages_wait_in_the_outbox_in_the_order_of_their_stamps,
+        a_fenced_commit_changes_no_state_and_emits_nothing,
+        a_stamp_that_was_given_out_is_refused_and_changes_nothing;
     members:
         a_join_is_a_new_generation_and_tells_when_another_expires,
         a_heartbeat_changes_no_generation,

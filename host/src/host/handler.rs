@@ -11,13 +11,15 @@ use segmenter_core::outcome::Outcome;
 /// Code that handles messages.
 pub trait Handler: Send + Sync + 'static {
     type Instance: Instance;
+    /// What the instances of one partition in one lease epoch share, such as the state in memory. It
+    /// survives a trap of an instance, never the epoch.
+    type Tenure: Send + Sync + 'static;
     fn version(&self) -> &Version;
-    /// A new instance for one partition in one lease epoch; it lives no longer than that.
-    /// The error is a reason for people.
+    fn tenure(&self, partition: Partition, epoch: Epoch) -> Self::Tenure;
+    /// A new instance. The error is a reason for people.
     fn instantiate(
         &self,
-        partition: Partition,
-        epoch: Epoch,
+        tenure: &Self::Tenure,
     ) -> impl Future<Output = Result<Self::Instance, String>> + Send;
 }
 

@@ -20,17 +20,14 @@ pub(super) struct WasmHandler {
 
 impl Handler for WasmHandler {
     type Instance = WasmInstance;
+    type Tenure = PartitionContext;
 
     fn version(&self) -> &Version {
         self.module.version()
     }
 
-    async fn instantiate(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-    ) -> Result<WasmInstance, String> {
-        let context = PartitionContext {
+    fn tenure(&self, partition: Partition, epoch: Epoch) -> PartitionContext {
+        PartitionContext {
             namespace: self.plan.stream.namespace.clone(),
             stream: self.plan.stream.stream.clone(),
             partitions: self.partitions,
@@ -39,7 +36,11 @@ impl Handler for WasmHandler {
             version: self.module.version().clone(),
             partition,
             epoch,
-        };
+        }
+    }
+
+    async fn instantiate(&self, context: &PartitionContext) -> Result<WasmInstance, String> {
+        let context = context.clone();
         match self.module.instantiate(context, self.log.clone()).await {
             Ok(instance) => Ok(WasmInstance(instance)),
             Err(error) => Err(error.to_string()),

@@ -83,6 +83,8 @@ pub(super) struct Worker<H: Handler> {
     inbox: mpsc::UnboundedReceiver<Event>,
     reader: Arc<Reader>,
     trust: watch::Receiver<Time>,
+    /// Of the epoch that the last call was made in.
+    tenure: Option<(Epoch, H::Tenure)>,
     instance: Option<H::Instance>,
     /// The supervisor waits to hear that nothing is held.
     owes_report: bool,
@@ -108,6 +110,7 @@ impl<H: Handler> Worker<H> {
             inbox,
             reader,
             trust,
+            tenure: None,
             instance: None,
             owes_report: false,
             refuse: false,
@@ -175,9 +178,11 @@ impl<H: Handler> Worker<H> {
         calling_since.store(clock::now().0, Ordering::Relaxed);
         let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
         let shared = self.shared.clone();
+        let kept = self.tenure.take().filter(|(of, _)| *of == epoch);
+        let tenure = kept.unwrap_or_else(|| (epoch, shared.handler.tenure(self.partition, epoch)));
         let outcome = {
             let handler = &*shared.handler;
-            let call = one_call(handler, &mut instance, &message, epoch, self.partition);
+            let call = one_call(handler, &tenure.1, &mut instance, &message);
             let mut call = pin!(call);
             loop {
                 let trust_until = *self.trust.borrow();
@@ -207,6 +212,7 @@ impl<H: Handler> Worker<H> {
             }
         };
         calling_since.store(0, Ordering::Relaxed);
+        self.tenure = Some(tenure);
         if outcome == Outcome::Cancelled {
             instance = None;
         }
@@ -217,7 +223,7 @@ impl<H: Handler> Worker<H> {
 
     fn report(&self, message: &Message, outcome: &Outcome) {
         let (outcome, reason) = match outcome {
-            Outcome::Ok | Outcome::Cancelled => return,
+            Outcome::Ok(_) | Outcome::Cancelled => return,
             Outcome::Retry { reason, .. } => ("retry", reason),
             Outcome::Reject { reason } => ("reject", reason),
             Outcome::Broken { fault, reason } => (fault.as_str(), reason),
@@ -308,6 +314,7 @@ impl<H: Handler> Worker<H> {
             }),
             Command::DropInstance => {
                 self.instance = None;
+                self.tenure = None;
                 self.mailbox.set_claim(self.consumer.claim());
             }
             // No call is in the air, or the caller sees to it.
@@ -331,14 +338,13 @@ impl<H: Handler> Worker<H> {
 
 async fn one_call<H: Handler>(
     handler: &H,
+    tenure: &H::Tenure,
     instance: &mut Option<H::Instance>,
     message: &Message,
-    epoch: Epoch,
-    partition: Partition,
 ) -> Outcome {
     let alive = match instance {
         Some(instance) => instance,
-        None => match handler.instantiate(partition, epoch).await {
+        None => match handler.instantiate(tenure).await {
             Ok(new) => instance.insert(new),
             Err(reason) => {
                 return Outcome::Broken {
@@ -359,6 +365,8 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         caught_up,
         trim,
         dead,
+        state,
+        emits,
     } = settled;
     let (stream, group) = (stream.clone(), group.clone());
     Request::Commit(Commit {
@@ -371,6 +379,8 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         caught_up,
         trim,
         dead,
+        state,
+        emits,
     })
 }
 

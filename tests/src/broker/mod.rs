@@ -16,8 +16,9 @@ use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeadLetter, DeleteGroup,
     DeleteGroupReply, EnsureGroup, EnsureGroupReply, Failure, Halt, HaltReply, Install,
-    InstallReply, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply, Reply, Request,
-    Resume, ResumeReply, Seek, SeekReply, Sync, SyncKind, SyncReply, Verify, VerifyReply,
+    InstallReply, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply,
+    Reply, Request, Resume, ResumeReply, Seek, SeekReply, Stamped, Sync, SyncKind, SyncReply,
+    Verify, VerifyReply,
 };
 
 use members::Members;
@@ -62,6 +63,9 @@ impl MemoryBroker {
             Request::Halt(r) => Reply::Halt(self.halt(now_us, r)),
             Request::Resume(r) => Reply::Resume(self.resume(now_us, r)),
             Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group_in(&r)),
+            Request::LoadState(r) => Reply::LoadState(LoadStateReply {
+                values: self.state(&r.stream, r.partition, &r.group),
+            }),
             Request::Sync(r) => Reply::Sync(self.sync(now_us, &r)),
             Request::Install(r) => Reply::Install(self.install(&r)),
         })
@@ -97,6 +101,30 @@ impl MemoryBroker {
     ) -> Vec<KeptDead> {
         self.partition(stream, partition)
             .map(|log| log.dead(group).to_vec())
+            .unwrap_or_default()
+    }
+
+    /// What a group's handler remembers in one partition.
+    pub fn state(
+        &self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> BTreeMap<String, Vec<u8>> {
+        self.partition(stream, partition)
+            .map(|log| log.state(group))
+            .unwrap_or_default()
+    }
+
+    /// What a group emitted in one partition and is not at its target yet.
+    pub fn outbox(
+        &self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<Stamped> {
+        self.partition(stream, partition)
+            .map(|log| log.outbox(group))
             .unwrap_or_default()
     }
 

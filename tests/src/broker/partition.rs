@@ -7,7 +7,7 @@ use segmenter_core::lease::Lease;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::GroupName;
 use segmenter_core::port::{
-    Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Position, Start,
+    Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Position, Stamped, Start,
 };
 
 use super::KeptDead;
@@ -26,6 +26,15 @@ pub(super) struct Log {
     leases: BTreeMap<GroupName, Lease>,
     foreign: BTreeMap<GroupName, Foreign>,
     dead: BTreeMap<GroupName, Vec<KeptDead>>,
+    state: BTreeMap<GroupName, BTreeMap<String, Vec<u8>>>,
+    outbox: BTreeMap<GroupName, Outbox>,
+}
+
+/// Emitted messages by their stamps, and the last stamp that was given out.
+#[derive(Debug, Clone, Default)]
+struct Outbox {
+    last: EntryId,
+    waiting: VecDeque<Stamped>,
 }
 
 /// A Redis group without a lease.
@@ -50,6 +59,16 @@ impl Log {
 
     pub(super) fn dead(&self, group: &GroupName) -> &[KeptDead] {
         self.dead.get(group).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn state(&self, group: &GroupName) -> BTreeMap<String, Vec<u8>> {
+        self.state.get(group).cloned().unwrap_or_default()
+    }
+
+    /// Emitted messages that are not at their target yet.
+    pub(super) fn outbox(&self, group: &GroupName) -> Vec<Stamped> {
+        let outbox = self.outbox.get(group);
+        outbox.map_or(Vec::new(), |o| o.waiting.iter().cloned().collect())
     }
 
     pub(super) fn lag(&self, group: &GroupName) -> Option<u64> {
@@ -151,6 +170,16 @@ impl Log {
                 r.to, r.fence.from
             )));
         }
+        let outbox_last = self.outbox.get(&r.group).map_or(EntryId::ZERO, |o| o.last);
+        if lease.admits(&r.fence)
+            && r.emits
+                .first()
+                .is_some_and(|first| first.stamp <= outbox_last)
+        {
+            return Err(Failure::Fatal(format!(
+                "the outbox has messages up to {outbox_last}"
+            )));
+        }
         let read = match r.caught_up && r.to == last_id {
             true => added,
             false => r.read,
@@ -164,7 +193,19 @@ impl Log {
             letter,
             at_ms: now_ms,
         });
-        self.dead.entry(r.group).or_default().extend(kept);
+        self.dead.entry(r.group.clone()).or_default().extend(kept);
+        let state = self.state.entry(r.group.clone()).or_default();
+        for (name, value) in r.state {
+            match value {
+                Some(value) => state.insert(name, value),
+                None => state.remove(&name),
+            };
+        }
+        if let Some(last) = r.emits.last() {
+            let outbox = self.outbox.entry(r.group).or_default();
+            outbox.last = last.stamp;
+            outbox.waiting.extend(r.emits);
+        }
         if r.trim {
             self.trim(None, retain);
         }
@@ -229,6 +270,8 @@ impl Log {
     /// With all that is its own; what it alone needed goes. False: there was none.
     pub(super) fn delete_group(&mut self, group: &GroupName, retain: u64) -> bool {
         self.dead.remove(group);
+        self.state.remove(group);
+        self.outbox.remove(group);
         let existed = self.leases.remove(group).is_some();
         if existed {
             self.trim(None, retain);

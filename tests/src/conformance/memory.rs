@@ -5,7 +5,7 @@ use std::time::Duration;
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, Partition, StreamId};
-use segmenter_core::port::{DeadLetter, Failure, Reply, Request};
+use segmenter_core::port::{DeadLetter, Failure, Reply, Request, Stamped};
 
 use super::Subject;
 use crate::broker::MemoryBroker;
@@ -48,6 +48,14 @@ impl Subject for MemorySubject {
     ) -> Vec<(DeadLetter, u64)> {
         let kept = self.broker.dead(stream, partition, group);
         kept.into_iter().map(|k| (k.letter, k.at_ms)).collect()
+    }
+    fn outbox(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<Stamped> {
+        self.broker.outbox(stream, partition, group)
     }
     fn lag(&mut self, stream: &StreamId, partition: Partition, group: &GroupName) -> Option<u64> {
         self.broker.lag(stream, partition, group)

@@ -10,7 +10,7 @@ pub mod scene;
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, Partition, StreamId};
-use segmenter_core::port::{DeadLetter, Failure, Reply, Request};
+use segmenter_core::port::{DeadLetter, Failure, Reply, Request, Stamped};
 use std::time::Duration;
 
 pub use memory::MemorySubject;
@@ -34,6 +34,13 @@ pub trait Subject {
         partition: Partition,
         group: &GroupName,
     ) -> Vec<(DeadLetter, u64)>;
+    /// Emitted messages of a group that are not at their target yet.
+    fn outbox(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<Stamped>;
     /// Entries that the group's mirror says are before it.
     fn lag(&mut self, stream: &StreamId, partition: Partition, group: &GroupName) -> Option<u64>;
     /// Someone else writes an entry with this id.

@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use redis::{Connection, FromRedisValue, Value};
+use segmenter_core::effects::Emit;
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, Partition, StreamId};
-use segmenter_core::port::{DeadLetter, Failure, Reply, Request};
+use segmenter_core::port::{DeadLetter, Failure, Reply, Request, Stamped};
 use segmenter_redis::{Address, Broker, Key, admin};
 use tokio::runtime::Runtime;
 
@@ -149,6 +150,41 @@ impl Subject for RealSubject {
                     fields: d.fields,
                 };
                 (letter, d.at_ms)
+            })
+            .collect()
+    }
+    fn outbox(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<Stamped> {
+        let key = Key::Outbox(stream, partition, group).to_string();
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", &key, "-", "+"]);
+        entries
+            .into_iter()
+            .map(|(id, flat)| {
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+                assert_eq!(
+                    (text(&flat[0]), text(&flat[2])),
+                    ("protocol".into(), "to".into())
+                );
+                let fields = flat[4..].chunks(2).map(|f| (f[0].clone(), f[1].clone()));
+                let raw = RawEntry {
+                    id: id.parse().expect("a stamp"),
+                    fields: fields.collect(),
+                };
+                let stamp = raw.id;
+                let segmenter_core::entry::Entry::Ours { content, .. } =
+                    segmenter_core::entry::decode(raw, usize::MAX)
+                else {
+                    panic!("an emitted message is ours in shape");
+                };
+                let to = text(&flat[3]).parse().expect("a name");
+                Stamped {
+                    stamp,
+                    emit: Emit { to, content },
+                }
             })
             .collect()
     }

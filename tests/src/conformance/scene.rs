@@ -14,9 +14,9 @@ use segmenter_core::names::{
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeleteGroup, DeleteGroupReply,
-    EnsureGroup, EnsureGroupReply, Failure, Halt, HaltReply, Install, InstallReply, Position, Read,
-    Register, RegisterReply, Release, ReleaseReply, Reply, Request, Resume, ResumeReply, Seek,
-    SeekReply, Start, Sync, SyncReply, Verify,
+    EnsureGroup, EnsureGroupReply, Failure, Halt, HaltReply, Install, InstallReply, LoadState,
+    Position, Read, Register, RegisterReply, Release, ReleaseReply, Reply, Request, Resume,
+    ResumeReply, Seek, SeekReply, Stamped, Start, Sync, SyncReply, Verify,
 };
 
 use super::Subject;
@@ -242,6 +242,8 @@ impl<'a> Scene<'a> {
             caught_up: false,
             trim: false,
             dead: Vec::new(),
+            state: BTreeMap::new(),
+            emits: Vec::new(),
         }
     }
 
@@ -272,6 +274,22 @@ impl<'a> Scene<'a> {
             fence,
         };
         answer!(self.subject, Release, request).expect("an answer")
+    }
+
+    /// What the group's handler remembers in partition 0.
+    pub fn state(&mut self) -> BTreeMap<String, Vec<u8>> {
+        let request = LoadState {
+            stream: self.stream.clone(),
+            partition: P0,
+            group: self.group.clone(),
+        };
+        answer!(self.subject, LoadState, request)
+            .expect("an answer")
+            .values
+    }
+
+    pub fn outbox(&mut self) -> Vec<Stamped> {
+        self.subject.outbox(&self.stream, P0, &self.group)
     }
 
     pub fn lease(&mut self) -> Option<LeaseView> {

@@ -61,6 +61,19 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
     let commit = Commit {
         trim: true,
         caught_up: true,
+        state: [("a", Some(b"1".to_vec())), ("b", None)]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+        emits: vec![segmenter_core::port::Stamped {
+            stamp: segmenter_core::message::EntryId {
+                ms: held.epoch.0,
+                seq: 1,
+            },
+            emit: segmenter_core::effects::Emit {
+                to: "invoices".parse().unwrap(),
+                content: message(1),
+            },
+        }],
         dead: [ids[2], ids[3]]
             .map(|id| DeadLetter {
                 id,

@@ -55,3 +55,9 @@ pub const STATE_BYTES: usize = 16 * 1024 * 1024;
 pub const EMITS_PER_CALL: usize = 1_000;
 /// Bytes of all messages that one call emits, unless configured otherwise.
 pub const EMIT_BYTES_PER_CALL: usize = 4 * 1024 * 1024;
+/// Emitted messages in one commit, before the next message is handled.
+pub const COMMIT_EMITS_MAX: usize = 1_000;
+/// Values of state in one commit, before the next message is handled.
+pub const COMMIT_STATE_MAX: usize = 1_000;
+/// Bytes of state and emitted messages in one commit, before the next message is handled.
+pub const COMMIT_EFFECT_BYTES: usize = 4 * 1024 * 1024;

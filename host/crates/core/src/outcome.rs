@@ -1,11 +1,12 @@
 //! What came out of one call of a handler. Knows the outcomes; must not know how a handler runs.
 
+use crate::effects::Effects;
 use crate::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Acked.
-    Ok,
+    /// Acked, together with what it changed.
+    Ok(Effects),
     /// Again, after a delay: the handler's own wish, if it has one.
     Retry {
         reason: String,

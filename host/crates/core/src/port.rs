@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::assignor::Candidate;
+use crate::effects::Emit;
 use crate::entry::{Fields, RawEntry};
 use crate::lease::{Epoch, Fence, LeaseView, Owner};
 use crate::message::{Content, EntryId};
@@ -41,6 +42,7 @@ pub enum Request {
     Halt(Halt),
     Resume(Resume),
     DeleteGroup(DeleteGroup),
+    LoadState(LoadState),
     Sync(Sync),
     Install(Install),
 }
@@ -59,6 +61,7 @@ pub enum Reply {
     Halt(HaltReply),
     Resume(ResumeReply),
     DeleteGroup(DeleteGroupReply),
+    LoadState(LoadStateReply),
     Sync(SyncReply),
     Install(InstallReply),
 }
@@ -205,6 +208,31 @@ pub struct Commit {
     /// Trim behind the slowest group in the same script.
     pub trim: bool,
     pub dead: Vec<DeadLetter>,
+    /// New values of the handler's state; `None`: deleted.
+    pub state: BTreeMap<String, Option<Vec<u8>>>,
+    /// Messages for other streams, which wait in the partition's outbox.
+    pub emits: Vec<Stamped>,
+}
+
+/// An emitted message and its place: the epoch in which it was committed, and its number in that. Stamps
+/// rise within an outbox, whatever happens to owners or to Redis, because epochs do. So one stamp per
+/// source, the last one seen, tells a target what it has already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamped {
+    pub stamp: EntryId,
+    pub emit: Emit,
+}
+
+/// The whole state of a handler in one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadState {
+    pub stream: StreamId,
+    pub partition: Partition,
+    pub group: GroupName,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadStateReply {
+    pub values: BTreeMap<String, Vec<u8>>,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitReply {

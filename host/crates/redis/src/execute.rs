@@ -1,6 +1,8 @@
 //! The core's port, executed: request → script or command → reply. Knows the order of a script's
 //! arguments and answers; must not know why something is asked.
 
+use std::collections::BTreeMap;
+
 use redis::{Cmd, Value};
 use segmenter_core::entry::{self, Fields};
 use segmenter_core::lease::{Epoch, LeaseView};
@@ -8,17 +10,21 @@ use segmenter_core::message::Content;
 use segmenter_core::names::{Shape, StreamId, Uid};
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
-    Failure, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply, Reply, Request,
-    Start, Verify, VerifyReply,
+    Failure, LoadState, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release,
+    ReleaseReply, Reply, Request, Stamped, Start, Verify, VerifyReply,
 };
 
 use crate::broker::Broker;
-use crate::convert::{id, lease, list, number, odd, text, xread};
+use crate::convert::{bytes, id, lease, list, number, odd, text, xread};
 use crate::key::Key;
 use crate::script::Script;
 
 /// Fields of a dead letter that Lua can pass on one by one; more are packed into one.
 pub(crate) const LETTER_FIELDS_MAX: usize = 1_000;
+/// In front of a handler's names in the hash of its state, whose other fields are ours.
+const STATE_NAME: char = '=';
+/// Values in one answer, about.
+const STATE_SCAN_COUNT: usize = 1_000;
 
 impl Broker {
     /// Executes one request. Never tries again.
@@ -36,6 +42,7 @@ impl Broker {
             Request::Halt(r) => Reply::Halt(self.halt(r).await?),
             Request::Resume(r) => Reply::Resume(self.resume(r).await?),
             Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group(r).await?),
+            Request::LoadState(r) => Reply::LoadState(self.load_state(r).await?),
             Request::Sync(r) => Reply::Sync(self.sync(r).await?),
             Request::Install(r) => Reply::Install(self.install(r).await?),
         })
@@ -294,6 +301,8 @@ impl Broker {
                         Key::Log(stream, partition),
                         Key::Meta(stream, partition),
                         Key::Dead(stream, partition, group),
+                        Key::State(stream, partition, group),
+                        Key::Outbox(stream, partition, group),
                     ],
                 );
                 cmd.arg(r.fence.incarnation.as_str())
@@ -318,6 +327,19 @@ impl Broker {
                         cmd.arg(name.as_slice()).arg(value.as_slice());
                     }
                 }
+                cmd.arg(r.state.len());
+                for (name, value) in &r.state {
+                    cmd.arg(format!("{STATE_NAME}{name}"));
+                    match value {
+                        Some(value) => cmd.arg(1).arg(value.as_slice()),
+                        None => cmd.arg(0),
+                    };
+                }
+                cmd.arg(r.emits.len());
+                for Stamped { stamp, emit } in &r.emits {
+                    cmd.arg(stamp.to_string()).arg(emit.to.as_str());
+                    fields_of(cmd, &emit.content);
+                }
             })
             .await?;
         match fenced(answer, "commit")? {
@@ -325,6 +347,31 @@ impl Broker {
                 read: number(rest.next().unwrap_or(Value::Nil))?,
             }),
             Err(found) => Ok(CommitReply::Fenced { found }),
+        }
+    }
+
+    /// In several steps: the owner is the only writer, so nothing moves meanwhile that is not its own.
+    async fn load_state(&self, r: LoadState) -> Result<LoadStateReply, Failure> {
+        let mut values = BTreeMap::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut cmd = redis::cmd("HSCAN");
+            cmd.arg(Key::State(&r.stream, r.partition, &r.group))
+                .arg(&cursor)
+                .arg("COUNT")
+                .arg(STATE_SCAN_COUNT);
+            let mut parts = list(self.send(&cmd).await?)?.into_iter();
+            cursor = text(parts.next().unwrap_or(Value::Nil))?;
+            let mut flat = list(parts.next().unwrap_or(Value::Nil))?.into_iter();
+            while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+                let name = text(name)?;
+                if let Some(name) = name.strip_prefix(STATE_NAME) {
+                    values.insert(name.to_owned(), bytes(value)?);
+                }
+            }
+            if cursor == "0" {
+                return Ok(LoadStateReply { values });
+            }
         }
     }
 
@@ -381,8 +428,13 @@ pub(crate) fn keys(cmd: &mut Cmd, keys: &[Key<'_>]) {
 }
 
 fn message(cmd: &mut Cmd, content: &Content) {
-    cmd.arg(content.bytes())
-        .arg(2 + content.attributes().len())
+    cmd.arg(content.bytes());
+    fields_of(cmd, content);
+}
+
+/// Their number, then name and value of each.
+fn fields_of(cmd: &mut Cmd, content: &Content) {
+    cmd.arg(2 + content.attributes().len())
         .arg(entry::KEY_FIELD)
         .arg(content.key())
         .arg(entry::PAYLOAD_FIELD)

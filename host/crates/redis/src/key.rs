@@ -17,6 +17,10 @@ pub enum Key<'a> {
     Lease(&'a StreamId, Partition, &'a GroupName),
     /// Stream: dead letters.
     Dead(&'a StreamId, Partition, &'a GroupName),
+    /// Hash: the handler's state; its names with `=` in front.
+    State(&'a StreamId, Partition, &'a GroupName),
+    /// Stream: emitted messages that are not at their target yet, by their stamps.
+    Outbox(&'a StreamId, Partition, &'a GroupName),
     /// What all keys of a partition begin with; scripts add kind and group.
     PartitionPrefix(&'a StreamId, Partition),
     /// What all leases of a partition begin with; trimming adds the groups.
@@ -43,6 +47,8 @@ impl fmt::Display for Key<'_> {
             Key::Log(s, p) => write!(f, "seg:{{{s}/{p}}}:log"),
             Key::Lease(s, p, g) => write!(f, "seg:{{{s}/{p}}}:lease:{g}"),
             Key::Dead(s, p, g) => write!(f, "seg:{{{s}/{p}}}:dead:{g}"),
+            Key::State(s, p, g) => write!(f, "seg:{{{s}/{p}}}:state:{g}"),
+            Key::Outbox(s, p, g) => write!(f, "seg:{{{s}/{p}}}:outbox:{g}"),
             Key::PartitionPrefix(s, p) => write!(f, "seg:{{{s}/{p}}}:"),
             Key::LeasePrefix(s, p) => write!(f, "seg:{{{s}/{p}}}:lease:"),
             Key::Group(s, g) => write!(f, "seg:{{{s}/{g}}}:group"),
@@ -79,6 +85,8 @@ mod tests {
             (Key::Log(&s, p), "seg:{shop/orders/3}:log"),
             (Key::Lease(&s, p, &g), "seg:{shop/orders/3}:lease:billing"),
             (Key::Dead(&s, p, &g), "seg:{shop/orders/3}:dead:billing"),
+            (Key::State(&s, p, &g), "seg:{shop/orders/3}:state:billing"),
+            (Key::Outbox(&s, p, &g), "seg:{shop/orders/3}:outbox:billing"),
             (Key::PartitionPrefix(&s, p), "seg:{shop/orders/3}:"),
             (Key::LeasePrefix(&s, p), "seg:{shop/orders/3}:lease:"),
             (Key::Group(&s, &g), "seg:{shop/orders/billing}:group"),

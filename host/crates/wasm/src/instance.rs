@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use segmenter_core::effects::Effects;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
 use segmenter_core::outcome::{Fault, Outcome};
@@ -180,7 +181,7 @@ async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Option<
 
 fn outcome(result: Result<(), Failure>) -> Outcome {
     match result {
-        Ok(()) => Outcome::Ok,
+        Ok(()) => Outcome::Ok(Effects::default()),
         Err(Failure::Retry(info)) => Outcome::Retry {
             reason: bounded(info.reason),
             after: info.after_ms.map(|ms| Duration::from_millis(u64::from(ms))),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use segmenter::host::{Handler, Instance, Plan, serve_native};
 use segmenter::output::Format;
+use segmenter_core::effects::Effects;
 use segmenter_core::lease::Epoch;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
@@ -15,11 +16,13 @@ use segmenter_redis::{Address, Broker};
 struct Noop(Version);
 
 impl Handler for Noop {
+    type Tenure = ();
     type Instance = Noop;
     fn version(&self) -> &Version {
         &self.0
     }
-    async fn instantiate(&self, _: Partition, _: Epoch) -> Result<Noop, String> {
+    fn tenure(&self, _: Partition, _: Epoch) {}
+    async fn instantiate(&self, _: &()) -> Result<Noop, String> {
         Ok(Noop(self.0.clone()))
     }
 }
@@ -27,7 +30,7 @@ impl Handler for Noop {
 impl Instance for Noop {
     async fn call(&mut self, message: &Message) -> Outcome {
         std::hint::black_box(message);
-        Outcome::Ok
+        Outcome::Ok(Effects::default())
     }
     fn is_dead(&self) -> bool {
         false

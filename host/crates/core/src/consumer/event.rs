@@ -1,12 +1,14 @@
 //! What goes into a consumer and what comes out: data only.
 
+use std::collections::BTreeMap;
+
 use crate::backoff::Backoff;
 use crate::entry::RawEntry;
 use crate::lease::{Epoch, Fence, LeaseView};
 use crate::message::{EntryId, Message};
 use crate::names::{Incarnation, Partition, Version};
 use crate::outcome::Outcome;
-use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply};
+use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
 use crate::time::Duration;
 
 /// What a consumer is told once.
@@ -119,6 +121,10 @@ pub struct Settled {
     pub caught_up: bool,
     pub trim: bool,
     pub dead: Vec<DeadLetter>,
+    /// New values of the handler's state; `None`: deleted.
+    pub state: BTreeMap<String, Option<Vec<u8>>>,
+    /// Messages for other streams.
+    pub emits: Vec<Stamped>,
 }
 
 /// For people and for the supervisor.

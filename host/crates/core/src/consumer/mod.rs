@@ -250,8 +250,7 @@ impl Consumer {
         let may_call = self.call == Call::None
             && now < trust_until
             && now >= tenure.head_not_before
-            && tenure.dead.len() < limits::COMMIT_DEAD_MAX
-            && tenure.dead_bytes < limits::COMMIT_DEAD_BYTES;
+            && tenure.has_room();
         if !may_call {
             return None;
         }
@@ -398,7 +397,7 @@ impl Consumer {
             return;
         }
         match outcome {
-            Outcome::Ok => tenure.settle(message.id),
+            Outcome::Ok(effects) => tenure.settle_with(message.id, effects),
             Outcome::Reject { reason } => {
                 let letter = DeadLetter {
                     id: message.id,
@@ -463,8 +462,7 @@ impl Consumer {
                 tenure.commit_failures = tenure.commit_failures.saturating_add(1);
                 tenure.commit_not_before =
                     now + self.config.broker.wait(tenure.commit_failures, noise);
-                let later = std::mem::replace(&mut tenure.dead, sent.dead);
-                tenure.dead.extend(later);
+                tenure.put_back(sent);
             }
             Err(Failure::Unknown(why)) => {
                 self.lose(now, format!("commit: the outcome is unknown: {why}"));

@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 
 use super::event::{Command, Config, Settled};
+use crate::effects::Effects;
 use crate::entry::Entry;
 use crate::lease::{Epoch, Fence};
 use crate::limits;
 use crate::message::{EntryId, Message};
 use crate::names::Incarnation;
-use crate::port::DeadLetter;
+use crate::port::{DeadLetter, Stamped};
 use crate::time::Time;
 
 /// From acquire to release or loss.
@@ -24,6 +25,11 @@ pub(super) struct Tenure {
     pub(super) settled_read: u64,
     pub(super) dead: Vec<DeadLetter>,
     pub(super) dead_bytes: usize,
+    /// What the settled messages changed, not committed yet.
+    effects: Effects,
+    effect_bytes: usize,
+    /// Messages that this tenure has emitted.
+    emitted: u64,
     pub(super) committing: Option<InFlight>,
     pub(super) commit_not_before: Time,
     pub(super) commit_failures: u32,
@@ -43,7 +49,8 @@ pub(super) struct InFlight {
     pub(super) to: EntryId,
     pub(super) read: u64,
     pub(super) caught_up: bool,
-    pub(super) dead: Vec<DeadLetter>,
+    dead: Vec<DeadLetter>,
+    effects: Effects,
 }
 
 impl Tenure {
@@ -56,6 +63,9 @@ impl Tenure {
             settled_read: read,
             dead: Vec::new(),
             dead_bytes: 0,
+            effects: Effects::default(),
+            effect_bytes: 0,
+            emitted: 0,
             committing: None,
             commit_not_before: Time::ZERO,
             commit_failures: 0,
@@ -84,6 +94,31 @@ impl Tenure {
         self.head_not_before = Time::ZERO;
     }
 
+    pub(super) fn settle_with(&mut self, id: EntryId, effects: Effects) {
+        self.effect_bytes += effects.bytes();
+        self.effects.then(effects);
+        self.settle(id);
+    }
+
+    /// Whether another message may be handled before the next commit: what that carries is bounded.
+    pub(super) fn has_room(&self) -> bool {
+        self.dead.len() < limits::COMMIT_DEAD_MAX
+            && self.dead_bytes < limits::COMMIT_DEAD_BYTES
+            && self.effects.emits.len() < limits::COMMIT_EMITS_MAX
+            && self.effects.state.len() < limits::COMMIT_STATE_MAX
+            && self.effect_bytes < limits::COMMIT_EFFECT_BYTES
+    }
+
+    /// What a commit carried that was surely not done, in front of what was settled since.
+    pub(super) fn put_back(&mut self, sent: InFlight) {
+        let later = std::mem::replace(&mut self.dead, sent.dead);
+        self.dead.extend(later);
+        self.emitted -= u64::try_from(sent.effects.emits.len()).unwrap_or(0);
+        let later = std::mem::replace(&mut self.effects, sent.effects);
+        self.effects.then(later);
+        self.effect_bytes = self.effects.bytes();
+    }
+
     pub(super) fn bury(&mut self, letter: DeadLetter, bytes: usize) {
         let id = letter.id;
         self.dead.push(letter);
@@ -103,10 +138,7 @@ impl Tenure {
 
     /// Entries that are not ours in shape, at the head, become dead letters without a call.
     pub(super) fn settle_foreign(&mut self, config: &Config) {
-        while !self.draining
-            && self.dead.len() < limits::COMMIT_DEAD_MAX
-            && self.dead_bytes < limits::COMMIT_DEAD_BYTES
-        {
+        while !self.draining && self.has_room() {
             let Some(Entry::Foreign { .. }) = self.queue.front() else {
                 return;
             };
@@ -140,8 +172,23 @@ impl Tenure {
             read: self.settled_read,
             caught_up: self.settled == self.position,
             dead: std::mem::take(&mut self.dead),
+            effects: std::mem::take(&mut self.effects),
         };
         self.dead_bytes = 0;
+        self.effect_bytes = 0;
+        let emits = sent.effects.emits.iter();
+        let emits = emits
+            .map(|emit| {
+                self.emitted += 1;
+                Stamped {
+                    stamp: EntryId {
+                        ms: self.epoch.0,
+                        seq: self.emitted,
+                    },
+                    emit: emit.clone(),
+                }
+            })
+            .collect();
         let settled = Settled {
             fence: self.fence(incarnation),
             to: sent.to,
@@ -149,6 +196,8 @@ impl Tenure {
             caught_up: sent.caught_up,
             trim,
             dead: sent.dead.clone(),
+            state: sent.effects.state.clone(),
+            emits,
         };
         self.committing = Some(sent);
         Some(settled)

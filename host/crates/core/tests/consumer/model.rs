@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use crate::support::*;
 use proptest::prelude::*;
 use segmenter_core::consumer::{Claim, Command, Consumer, Event};
+use segmenter_core::effects::Effects;
 use segmenter_core::entry::RawEntry;
 use segmenter_core::lease::{Lease, Owner};
 use segmenter_core::message::{EntryId, Message};
@@ -195,7 +196,7 @@ impl World {
         };
         let outcome = match outcome % 8 {
             _ if node.cancelled => Outcome::Cancelled,
-            0..=4 => Outcome::Ok,
+            0..=4 => Outcome::Ok(Effects::default()),
             5 => Outcome::Retry {
                 reason: String::new(),
                 after: None,
@@ -208,8 +209,9 @@ impl World {
                 reason: String::new(),
             },
         };
-        self.handled.push((message.id, outcome == Outcome::Ok));
-        if matches!(outcome, Outcome::Ok | Outcome::Reject { .. }) {
+        self.handled
+            .push((message.id, matches!(outcome, Outcome::Ok(_))));
+        if matches!(outcome, Outcome::Ok(_) | Outcome::Reject { .. }) {
             if let Some(last) = node.settled.last() {
                 assert!(*last < message.id, "out of order within a tenure");
             }

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use segmenter_core::consumer::{Command, Event, Phase};
+use segmenter_core::effects::Effects;
 use segmenter_core::lease::{Epoch, LeaseView};
 use segmenter_core::limits;
 use segmenter_core::outcome::{Fault, Outcome};
@@ -19,7 +20,7 @@ fn a_partition_goes_from_acquire_over_consume_and_drain_to_released() {
     let first = c.the_call();
     c.event(Event::Revoked);
     assert_eq!(c.drain_commands(), [], "the call in the air is waited for");
-    c.handled(first, Outcome::Ok);
+    c.handled(first, Outcome::Ok(Effects::default()));
     let commit = c.the_commit();
     assert_eq!(
         (commit.fence.from, commit.to, commit.read),
@@ -46,12 +47,12 @@ fn a_partition_goes_from_acquire_over_consume_and_drain_to_released() {
 fn what_is_handled_while_a_commit_is_in_the_air_rides_in_the_next_one() {
     let mut c = Driver::consuming(&[1, 2, 3]);
     let call = c.the_call();
-    c.handled(call, Outcome::Ok);
+    c.handled(call, Outcome::Ok(Effects::default()));
     assert_eq!(c.the_commit().to, id(1));
     for expected in [2, 3] {
         let call = c.the_call();
         assert_eq!(call.id, id(expected));
-        c.handled(call, Outcome::Ok);
+        c.handled(call, Outcome::Ok(Effects::default()));
     }
     assert_eq!(c.drain_commands(), [], "no second commit in the air");
     c.committed(EPOCH, 1);
@@ -88,7 +89,7 @@ fn a_retry_waits_in_place_and_counts_attempts() {
             .expect("a retry is due some time");
     }
     let call = c.the_call();
-    c.handled(call, Outcome::Ok);
+    c.handled(call, Outcome::Ok(Effects::default()));
     assert_eq!(c.the_call().attempt, 1, "attempts belong to one message");
 }
 
@@ -191,7 +192,7 @@ fn no_call_starts_after_the_trust_window_and_the_running_one_is_cancelled() {
 fn a_fenced_commit_drops_everything_and_waits_for_a_sync() {
     let mut c = Driver::consuming(&[1, 2]);
     let call = c.the_call();
-    c.handled(call, Outcome::Ok);
+    c.handled(call, Outcome::Ok(Effects::default()));
     c.the_commit();
     let running = c.the_call();
     let result = Ok(CommitReply::Fenced { found: None });
@@ -216,7 +217,7 @@ fn a_fenced_commit_drops_everything_and_waits_for_a_sync() {
         [],
         "the old call must end before anything new begins"
     );
-    c.handled(running, Outcome::Ok);
+    c.handled(running, Outcome::Ok(Effects::default()));
     assert_eq!(c.commands(), [Command::Acquire]);
     c.acquired(EPOCH + 1, 1);
     assert_eq!(
@@ -258,7 +259,7 @@ fn a_commit_that_surely_did_nothing_is_sent_again_with_the_same_fence_and_letter
 fn a_commit_whose_answer_was_lost_is_never_sent_again() {
     let mut c = Driver::consuming(&[1]);
     let call = c.the_call();
-    c.handled(call, Outcome::Ok);
+    c.handled(call, Outcome::Ok(Effects::default()));
     c.the_commit();
     let result = Err(Failure::Unknown("cut".to_owned()));
     c.event(Event::Committed {
@@ -291,11 +292,11 @@ fn a_lease_that_differs_is_dropped_and_one_that_is_merely_ahead_is_not() {
     ] {
         let mut c = Driver::consuming(&[1, 2]);
         let call = c.the_call();
-        c.handled(call, Outcome::Ok);
+        c.handled(call, Outcome::Ok(Effects::default()));
         c.the_commit();
         c.committed(EPOCH, 1);
         let call = c.the_call();
-        c.handled(call, Outcome::Ok);
+        c.handled(call, Outcome::Ok(Effects::default()));
         let claim = c.consumer.claim().expect("consuming");
         c.the_commit();
         c.event(Event::Verified {
@@ -325,7 +326,7 @@ fn a_group_that_is_gone_breaks_the_partition_with_a_reason() {
 fn entries_that_others_removed_are_counted() {
     let mut c = Driver::consuming(&[5]);
     let call = c.the_call();
-    c.handled(call, Outcome::Ok);
+    c.handled(call, Outcome::Ok(Effects::default()));
     assert!(c.the_commit().caught_up);
     c.committed(EPOCH, 5);
     assert_eq!(
@@ -443,7 +444,7 @@ fn a_halted_partition_is_dropped_and_waits_until_a_verify_finds_no_halt() {
 fn a_commit_that_meets_a_halt_is_fenced_into_it() {
     let mut c = Driver::consuming(&[1]);
     let call = c.the_call();
-    c.handled(call, Outcome::Ok);
+    c.handled(call, Outcome::Ok(Effects::default()));
     c.the_commit();
     c.event(Event::Committed {
         epoch: Epoch(EPOCH),
@@ -482,7 +483,7 @@ fn who_is_revoked_meanwhile_does_not_stay_with_a_halt() {
     let mut c = Driver::consuming(&[1]);
     let call = c.the_call();
     c.event(Event::Revoked);
-    c.handled(call, Outcome::Ok);
+    c.handled(call, Outcome::Ok(Effects::default()));
     c.the_commit();
     c.event(Event::Committed {
         epoch: Epoch(EPOCH),

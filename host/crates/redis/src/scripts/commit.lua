@@ -1,10 +1,13 @@
 #!lua flags=allow-oom
--- Acks up to an id and keeps dead letters, if the lease holds exactly incarnation, epoch and `from`.
+-- Acks up to an id, keeps dead letters, changes state and puts emitted messages into the outbox, if the lease holds exactly incarnation, epoch and `from`.
 -- Absolute values, never deltas. The mirror moves in the same script.
--- KEYS: 1 lease, 2 log, 3 meta, 4 dead letters
+-- KEYS: 1 lease, 2 log, 3 meta, 4 dead letters, 5 state, 6 outbox
 -- ARGV: 1 incarnation, 2 epoch, 3 from, 4 to, 5 read, 6 caught up 0|1, 7 trim 0|1, 8 group,
 --       9 prefix of lease keys, 10 number of dead letters,
---       then for each: id, reason, attempts, version, number of fields, and name, value of each
+--       then for each: id, reason, attempts, version, number of fields, and name, value of each;
+--       then the number of values that change, and name, 1, value or name, 0 (deleted) of each;
+--       then the number of emitted messages, and stamp, target stream, number of fields, and name, value
+--       of each
 -- Returns: {'ok', read}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked, halt}
 local err, lease = read_hash(KEYS[1], 'owner', 'epoch', 'acked', 'halt')
 if err then return err end
@@ -43,6 +46,39 @@ if dead > 0 then
 end
 local err3 = refused({'HSET', KEYS[1], 'f', 'v'})
 if err3 then return err3 end
+-- Where state begins among the arguments, and what it becomes.
+local at = 11
+for _ = 1, dead do at = at + 5 + 2 * tonumber(ARGV[at + 4]) end
+local set, removed = {}, {}
+for _ = 1, tonumber(ARGV[at]) do
+  if ARGV[at + 2] == '1' then
+    set[#set + 1] = ARGV[at + 1]
+    set[#set + 1] = ARGV[at + 3]
+    at = at + 3
+  else
+    removed[#removed + 1] = ARGV[at + 1]
+    at = at + 2
+  end
+end
+at = at + 1
+if #set + #removed > 0 then
+  local err4 = read_hash(KEYS[5])
+    or refused({'HSET', KEYS[5], 'f', 'v'}, {'HDEL', KEYS[5], 'f'})
+  if err4 then return err4 end
+end
+local emits, first_emit = tonumber(ARGV[at]), at + 1
+if emits > 0 then
+  local err4, outbox_exists = check_type(KEYS[6], 'stream')
+  err4 = err4 or refused({'XADD', KEYS[6], '*', 'f', 'v'})
+  if err4 then return err4 end
+  if outbox_exists then
+    local outbox = to_table(redis.call('XINFO', 'STREAM', KEYS[6]))
+    if not id_less(outbox['last-generated-id'], ARGV[first_emit]) then
+      return redis.error_reply('ERR the outbox has messages up to ' .. outbox['last-generated-id']
+        .. ', above ' .. ARGV[first_emit])
+    end
+  end
+end
 -- The first write checks the log and the mirror by itself: it changes nothing if it is refused.
 local moved = redis.pcall('XGROUP', 'SETID', KEYS[2], ARGV[8], ARGV[4], 'ENTRIESREAD', read)
 if moved.err then
@@ -55,14 +91,27 @@ if moved.err then
   local made = redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[8], ARGV[4], 'ENTRIESREAD', read)
   if made.err then return made end
 end
-local at = 11
 if dead > 0 then
+  at = 11
   for _ = 1, dead do
     local last = at + 4 + 2 * tonumber(ARGV[at + 4])
     redis.call('XADD', KEYS[4], '*', 'protocol', PROTOCOL, 'id', ARGV[at], 'reason', ARGV[at + 1],
       'attempts', ARGV[at + 2], 'version', ARGV[at + 3], 'at', now, unpack(ARGV, at + 5, last))
     at = last + 1
   end
+end
+-- What Lua can pass on at once is limited.
+for i = 1, #set, 1000 do
+  redis.call('HSET', KEYS[5], 'protocol', PROTOCOL, unpack(set, i, math.min(i + 999, #set)))
+end
+for i = 1, #removed, 1000 do
+  redis.call('HDEL', KEYS[5], unpack(removed, i, math.min(i + 999, #removed)))
+end
+at = first_emit
+for _ = 1, emits do
+  local last = at + 2 + 2 * tonumber(ARGV[at + 2])
+  redis.call('XADD', KEYS[6], ARGV[at], 'protocol', PROTOCOL, 'to', ARGV[at + 1], unpack(ARGV, at + 3, last))
+  at = last + 1
 end
 redis.call('HSET', KEYS[1], 'acked', ARGV[4], 'read', read)
 if ARGV[7] == '1' then trim(KEYS[2], KEYS[3], ARGV[9], nil) end

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use segmenter_core::effects::Effects;
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_wasm::Limits;
 
@@ -18,7 +19,7 @@ fn broken(outcome: Outcome) -> (Fault, String) {
 #[tokio::test]
 async fn ok_retry_and_reject_come_back_as_the_guest_said() {
     for (body, expected) in [
-        (OK, Outcome::Ok),
+        (OK, Outcome::Ok(Effects::default())),
         (
             REJECT,
             Outcome::Reject {
@@ -68,7 +69,10 @@ async fn a_message_arrives_whole_and_lines_carry_what_they_belong_to() {
         ..Guest::default()
     };
     let (mut instance, lines) = guest.instance(LIMITS).await;
-    assert_eq!(instance.call(&message()).await, Outcome::Ok);
+    assert_eq!(
+        instance.call(&message()).await,
+        Outcome::Ok(Effects::default())
+    );
     assert_eq!(
         lines.all(),
         ["5 7-1 2 info: the key", "5 7-1 2 error: the payload"]
@@ -174,7 +178,10 @@ async fn memory_over_the_limit_is_refused_and_told() {
             ..LIMITS
         })
         .await;
-    assert_eq!(larger.call(&message()).await, Outcome::Ok);
+    assert_eq!(
+        larger.call(&message()).await,
+        Outcome::Ok(Effects::default())
+    );
 }
 
 #[tokio::test]
@@ -228,11 +235,14 @@ async fn an_instance_remembers_from_call_to_call() {
     };
     let (mut one, mut two) = (make().await, make().await);
     for expected in [true, true, false] {
-        assert_eq!(one.call(&message()).await == Outcome::Ok, expected);
+        assert_eq!(
+            one.call(&message()).await == Outcome::Ok(Effects::default()),
+            expected
+        );
     }
     assert_eq!(
         two.call(&message()).await,
-        Outcome::Ok,
+        Outcome::Ok(Effects::default()),
         "instances share nothing"
     );
 }

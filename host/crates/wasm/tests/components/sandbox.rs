@@ -1,5 +1,6 @@
 //! What a guest finds around it: nothing but its context.
 
+use segmenter_core::effects::Effects;
 use segmenter_core::outcome::Outcome;
 
 use crate::guests::{Guest, LIMITS, LOG, message};
@@ -26,7 +27,11 @@ async fn there_is_no_environment_no_argument_and_no_folder() {
             ..Guest::default()
         };
         let (mut instance, _) = guest.instance(LIMITS).await;
-        assert_eq!(instance.call(&message()).await, Outcome::Ok, "{function}");
+        assert_eq!(
+            instance.call(&message()).await,
+            Outcome::Ok(Effects::default()),
+            "{function}"
+        );
     }
 }
 
@@ -61,7 +66,10 @@ async fn the_context_says_where_it_runs() {
         ..Guest::default()
     };
     let (mut instance, lines) = guest.instance(LIMITS).await;
-    assert_eq!(instance.call(&message()).await, Outcome::Ok);
+    assert_eq!(
+        instance.call(&message()).await,
+        Outcome::Ok(Effects::default())
+    );
     let texts: Vec<_> = lines
         .all()
         .iter()
