@@ -205,8 +205,9 @@ impl Consumer {
                 if tenure.committing.is_none() && tenure.settled > tenure.acked {
                     at(tenure.commit_not_before);
                 }
-                // With the window over, the next sync wakes us.
-                if !tenure.queue.is_empty() && self.call == Call::None && now < trust_until {
+                // With the window over, the next sync wakes us; while draining, the commit's answer does.
+                let may_call = tenure.takes_calls() && self.call == Call::None;
+                if may_call && !tenure.queue.is_empty() && now < trust_until {
                     at(tenure.head_not_before);
                 }
             }
@@ -247,11 +248,10 @@ impl Consumer {
         if let Some(read) = tenure.read_more() {
             return Some(read);
         }
-        let may_call = self.call == Call::None
+        let may_call = tenure.takes_calls()
+            && self.call == Call::None
             && now < trust_until
-            && now >= tenure.head_not_before
-            && tenure.dead.len() < limits::COMMIT_DEAD_MAX
-            && tenure.dead_bytes < limits::COMMIT_DEAD_BYTES;
+            && now >= tenure.head_not_before;
         if !may_call {
             return None;
         }

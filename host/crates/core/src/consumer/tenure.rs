@@ -77,6 +77,14 @@ impl Tenure {
         }
     }
 
+    /// Whether the next message may be called at all: not while draining, and not before the dead
+    /// letters have room.
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.draining
+            && self.dead.len() < limits::COMMIT_DEAD_MAX
+            && self.dead_bytes < limits::COMMIT_DEAD_BYTES
+    }
+
     pub(super) fn settle(&mut self, id: EntryId) {
         self.settled = id;
         self.settled_read = self.settled_read.saturating_add(1);
