@@ -192,11 +192,12 @@ impl Consumer {
             at(trust_until);
         }
         match &self.state {
+            // Until the old call has ended, its end wakes us.
             State::Acquiring {
                 asked: false,
                 not_before,
-            }
-            | State::Releasing {
+            } if self.call == Call::None => at(*not_before),
+            State::Releasing {
                 asked: false,
                 not_before,
                 ..

@@ -1,0 +1,72 @@
+//! Moves are minimal: an assignment that takes effect leaves sizes within one, and takes from live members
+//! no more than that needs. Reckoned from what the members had, without the assignor.
+
+use std::collections::BTreeMap;
+
+use segmenter_core::names::{MemberId, Shape};
+use segmenter_core::partition_set::PartitionSet;
+use segmenter_core::port::Install;
+
+use super::{Verdict, violated};
+
+const RULE: &str = "moves are minimal";
+
+/// What each live member was assigned before, and whether it leaves.
+pub(super) type Shares = BTreeMap<MemberId, (PartitionSet, bool)>;
+
+pub(super) fn installed(shape: Shape, before: &Shares, r: &Install) -> Verdict {
+    let staying: BTreeMap<&MemberId, &PartitionSet> = before
+        .iter()
+        .filter(|(_, (_, draining))| !draining)
+        .map(|(member, (share, _))| (member, share))
+        .collect();
+    let nothing = PartitionSet::new();
+    let given = |member: &MemberId| r.assignment.get(member).unwrap_or(&nothing);
+    let partitions = shape.partitions() as usize;
+    let mut all: Vec<_> = r.assignment.values().flat_map(PartitionSet::iter).collect();
+    all.sort();
+    let whole: Vec<_> = shape.all().collect();
+    if !staying.is_empty() && all != whole {
+        return violated(
+            RULE,
+            format!(
+                "generation {} of {} does not give each partition once: {:?}",
+                r.generation, r.group, r.assignment
+            ),
+        );
+    }
+    let Some(base) = partitions.checked_div(staying.len()) else {
+        return Ok(());
+    };
+    let sizes = || staying.keys().map(|member| given(member).len());
+    if sizes().any(|size| size < base || size > base + 1) || sizes().sum::<usize>() != partitions {
+        return violated(
+            RULE,
+            format!(
+                "generation {} of {} is uneven: {:?}",
+                r.generation, r.group, r.assignment
+            ),
+        );
+    }
+    // Each keeps what it had up to the share, and as many as do not divide evenly keep one more.
+    let above = staying.values().filter(|share| share.len() > base).count();
+    let could: usize = staying
+        .values()
+        .map(|share| share.len().min(base))
+        .sum::<usize>()
+        + above.min(partitions % staying.len());
+    let kept: usize = staying
+        .iter()
+        .map(|(member, share)| share.len() - share.minus(given(member)).len())
+        .sum();
+    if kept == could {
+        return Ok(());
+    }
+    violated(
+        RULE,
+        format!(
+            "generation {} of {} leaves {kept} partitions where they were; {could} could stay: {staying:?} becomes {:?}",
+            r.generation, r.group, r.assignment
+        ),
+    )
+}

@@ -1,0 +1,193 @@
+//! Carries out what the plan says, each fault at its moment, and ends them all.
+
+use segmenter_core::entry::Fields;
+use segmenter_core::message::EntryId;
+use segmenter_core::names::{MemberId, Partition};
+
+use super::host::Links;
+use super::net::LinkId;
+use super::plan::{Fault, Kind};
+use super::redis::Keeps;
+use super::world::World;
+
+impl World {
+    pub(super) fn befall(&mut self, fault: Fault) {
+        match fault {
+            Fault::Start { host } => self.start(host, None),
+            Fault::Leave { host } => {
+                self.count(Kind::Churn);
+                self.leave(host);
+            }
+            Fault::Kill { host } => {
+                self.count(Kind::Kill);
+                self.end_process(host, "killed");
+            }
+            Fault::Pause { host, us } => {
+                self.count(Kind::Pause);
+                self.pause(host, us);
+            }
+            Fault::Cut { host } => {
+                self.count(Kind::Cut);
+                self.trace.line(
+                    self.now,
+                    format_args!("host {} is cut off", self.hosts[host].name),
+                );
+                for link in self.links_of(host) {
+                    self.cut(link, "the connection broke");
+                }
+                self.unsubscribe(host);
+            }
+            Fault::Blackhole { host, us } => {
+                self.count(Kind::Blackhole);
+                let links = self.some_links_of(host);
+                self.trace.line(
+                    self.now,
+                    format_args!(
+                        "nothing reaches host {} on {links:?} for {us} µs",
+                        self.hosts[host].name
+                    ),
+                );
+                for link in links {
+                    self.blackhole(link, us);
+                }
+            }
+            Fault::Delay { host, us } => {
+                self.count(Kind::Delay);
+                for link in self.some_links_of(host) {
+                    self.slow_down(link, us);
+                }
+            }
+            Fault::HostClock { host, us } => {
+                self.count(Kind::HostClock);
+                self.trace.line(
+                    self.now,
+                    format_args!(
+                        "the clock of host {} jumps by {us} µs",
+                        self.hosts[host].name
+                    ),
+                );
+                self.hosts[host].clock.jump(us);
+                self.wake_all(host);
+            }
+            Fault::BrokerClock { us } => {
+                self.count(Kind::BrokerClock);
+                self.trace
+                    .line(self.now, format_args!("redis' clock jumps by {us} µs"));
+                self.redis.clock.jump(us);
+            }
+            Fault::Restart { us } => {
+                self.count(Kind::Restart);
+                self.restart(us, Keeps::All);
+            }
+            Fault::Snapshot => self.snapshot(),
+            Fault::Rollback { us } => self.restart(us, Keeps::Snapshot),
+            Fault::Emptied { us } => {
+                self.count(Kind::Emptied);
+                self.restart(us, Keeps::Nothing);
+            }
+            Fault::SameMember { host } => self.same_member(host),
+            Fault::Foreign { stream, partition } => self.foreign(stream, Partition(partition)),
+            Fault::Delete { stream } => {
+                self.count(Kind::Delete);
+                self.delete(stream);
+            }
+        }
+    }
+
+    /// From here on everything works, and what is not there is started.
+    pub(super) fn faults_end(&mut self) {
+        self.trace.line(self.now, format_args!("the faults end"));
+        for link in &mut self.links {
+            link.blocked_until = link.blocked_until.min(self.now);
+        }
+        for host in 0..self.hosts.len() {
+            let life = self.hosts[host].life;
+            if self.hosts[host].paused_until > self.now {
+                self.hosts[host].paused_until = self.now;
+                self.resume(host, life);
+            }
+        }
+        for host in 0..self.plan.hosts {
+            let leaving = self.hosts[host]
+                .process
+                .as_ref()
+                .is_some_and(|p| p.leave_by.is_some());
+            if host == 0 && leaving {
+                // It must come back, else there may be nobody.
+                self.end_process(host, "made way");
+            }
+            self.start(host, None);
+        }
+        self.start_looking();
+    }
+
+    /// Reads travel on links of their own: what befalls them need not befall the rest.
+    fn some_links_of(&mut self, host: usize) -> Vec<LinkId> {
+        let Links { shared, readers } = self.hosts[host].links.clone();
+        match self.rng.below(4) {
+            0 => vec![shared],
+            1 | 2 => readers,
+            _ => self.links_of(host),
+        }
+    }
+
+    fn links_of(&self, host: usize) -> Vec<LinkId> {
+        let Links { shared, readers } = &self.hosts[host].links;
+        readers.iter().chain([shared]).copied().collect()
+    }
+
+    /// A second start with the id of a member that lives; the first one must give way.
+    fn same_member(&mut self, host: usize) {
+        let Some(process) = &self.hosts[host].process else {
+            return;
+        };
+        let member: MemberId = process.member.clone();
+        self.count(Kind::SameMember);
+        self.start(self.plan.hosts, Some(member));
+    }
+
+    /// Someone else's entry: an operator with redis-cli, who knows nothing of keys and payloads.
+    fn foreign(&mut self, stream: usize, partition: Partition) {
+        if self.redis.is_down() {
+            return;
+        }
+        let ms = self.redis.clock.at(self.now).0 / 1_000;
+        let stream = self.streams[stream].clone();
+        let last = self
+            .redis
+            .broker
+            .entries(&stream, partition)
+            .next_back()
+            .map(|e| e.id);
+        let now = EntryId { ms, seq: 0 };
+        let id = last
+            .filter(|last| *last >= now)
+            .and_then(EntryId::next)
+            .unwrap_or(now);
+        let fields: Fields = vec![(b"x".to_vec(), b"y".to_vec())];
+        if self
+            .redis
+            .broker
+            .add(&stream, partition, id, fields)
+            .is_some()
+        {
+            self.count(Kind::Foreign);
+            self.trace.line(
+                self.now,
+                format_args!("someone adds {id} to {stream}/{partition}"),
+            );
+            self.redis.effects += 1;
+            self.wake_blocked(&stream);
+        }
+    }
+
+    fn delete(&mut self, stream: usize) {
+        let id = self.streams[stream].clone();
+        self.trace
+            .line(self.now, format_args!("an operator deletes {id}"));
+        self.redis.broker.delete_stream(&id);
+        self.ledger.forget_stream(stream);
+        self.look_again();
+        self.announce();
+    }
+}
