@@ -10,7 +10,7 @@ use segmenter_core::names::{Incarnation, MemberId, Uid};
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{Duty, Install, InstallReply, Membership, Sync, SyncKind, SyncReply};
 
-use super::Mutations;
+use super::{Mutations, Share};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members {
@@ -51,10 +51,16 @@ impl Members {
         }
     }
 
-    pub(super) fn shares(&self) -> BTreeMap<MemberId, (PartitionSet, bool)> {
-        let all = self.members.iter();
-        all.map(|(name, m)| (name.clone(), (m.assignment.clone(), m.draining)))
-            .collect()
+    pub(super) fn shares(&self) -> BTreeMap<MemberId, Share> {
+        let share = |(name, m): (&MemberId, &Member)| {
+            let share = Share {
+                assigned: m.assignment.clone(),
+                refused: m.refused.clone(),
+                draining: m.draining,
+            };
+            (name.clone(), share)
+        };
+        self.members.iter().map(share).collect()
     }
 
     pub(super) fn names(&self) -> Vec<MemberId> {

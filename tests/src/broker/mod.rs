@@ -70,6 +70,15 @@ struct Stream {
     partitions: Vec<Log>,
 }
 
+/// A member as the next assignment finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// By the last assignment.
+    pub assigned: PartitionSet,
+    pub refused: PartitionSet,
+    pub draining: bool,
+}
+
 /// A dead letter as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDead {
@@ -234,12 +243,8 @@ impl MemoryBroker {
         members.assignment()
     }
 
-    /// Each live member of a group: what it was last assigned, and whether it leaves.
-    pub fn shares(
-        &self,
-        stream: &StreamId,
-        group: &GroupName,
-    ) -> BTreeMap<MemberId, (PartitionSet, bool)> {
+    /// Each live member of a group, as the next assignment finds it.
+    pub fn shares(&self, stream: &StreamId, group: &GroupName) -> BTreeMap<MemberId, Share> {
         let members = self.groups.get(&(stream.clone(), group.clone()));
         members.map(Members::shares).unwrap_or_default()
     }

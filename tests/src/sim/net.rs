@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use segmenter_core::port::{Failure, Reply, Request};
+use segmenter_core::port::{Failure, Reply, Request, SyncKind};
 
 use super::plan::Kind;
 use super::world::{Event, World};
@@ -108,7 +108,7 @@ impl World {
             }
             Fate::Twice => {
                 self.count(Kind::Twice);
-                again_after = Some(self.rng.skewed(1_000, 3_000_000));
+                again_after = Some(self.rng.skewed(1_000, 2_000_000));
             }
         }
         if at > now + RESPONSE_TIMEOUT && !matches!(request, Request::Read(_)) {
@@ -210,7 +210,14 @@ impl World {
         if late && self.plan.has(Kind::Late) && self.rng.per_mille(rate) {
             return Fate::Late;
         }
-        if guarded && self.plan.has(Kind::Twice) && self.rng.per_mille(3 * rate) {
+        // A late join supersedes whoever bears its member id by then: with configured ids not sent twice.
+        let twice = match request {
+            Request::Sync(sync) if sync.kind == SyncKind::Join && self.plan.configured => 0,
+            Request::Sync(_) => 10 * rate,
+            _ if guarded => 3 * rate,
+            _ => 0,
+        };
+        if self.plan.has(Kind::Twice) && self.rng.per_mille(twice) {
             return Fate::Twice;
         }
         if self.plan.has(Kind::Refused) && self.rng.per_mille(rate) {

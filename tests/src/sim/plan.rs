@@ -187,7 +187,7 @@ impl Plan {
             latency: [20, 100, 400, 2_000][rng.index(4)],
             read_count: [1, 3, 10, 64][rng.index(4)],
             call: [0, 50, 500, 5_000][rng.index(4)],
-            slow_calls: [0, 0, 10, 50][rng.index(4)],
+            slow_calls: [0, 10, 50, 300][rng.index(4)],
             failing_calls: [0, 20, 150][rng.index(3)],
             stubborn_calls: [0, 500][rng.index(2)],
             configured: rng.per_mille(500),
@@ -217,9 +217,10 @@ impl Plan {
     fn schedule(&mut self, rng: &mut Rng, session_us: u64) {
         // Some hosts are there from the start, the others join some time.
         let first = rng.between(1, self.hosts as u64) as usize;
+        let within = [100 * MS, SECOND, 4 * SECOND][rng.index(3)];
         for host in 0..self.hosts {
             let at = if host < first {
-                rng.below(100 * MS)
+                rng.below(within)
             } else {
                 rng.below(self.faults_until)
             };
@@ -228,11 +229,17 @@ impl Plan {
         for kind in self.kinds.clone() {
             let times = match kind {
                 Kind::Emptied | Kind::Delete => 1,
-                Kind::Foreign => 5,
+                Kind::Foreign | Kind::Churn => rng.between(2, 8),
                 _ => rng.between(1, 3),
             };
+            // Some come one upon the other, as when hosts are started anew in turn.
+            let from = rng.between(SECOND / 2, self.faults_until);
+            let clustered = rng.per_mille(500);
             for _ in 0..times {
-                let at = rng.between(SECOND / 2, self.faults_until);
+                let at = match clustered {
+                    true => from + rng.skewed(0, 2 * SECOND),
+                    false => rng.between(SECOND / 2, self.faults_until),
+                };
                 let host = rng.index(self.hosts);
                 self.at(rng, kind, at, host, session_us);
             }
@@ -244,7 +251,7 @@ impl Plan {
     fn at(&mut self, rng: &mut Rng, kind: Kind, at: u64, host: usize, session_us: u64) {
         let fault = match kind {
             Kind::Churn => {
-                let back = at + rng.skewed(SECOND / 10, 5 * SECOND);
+                let back = at + rng.skewed(SECOND / 20, 4 * SECOND);
                 self.schedule.push((back, Fault::Start { host }));
                 Fault::Leave { host }
             }
@@ -310,7 +317,13 @@ fn kinds(rng: &mut Rng) -> Vec<Kind> {
             .collect()
     };
     match rng.below(6) {
-        0 | 1 => some(rng, &Kind::GENTLE, 500),
+        0 => some(rng, &Kind::GENTLE, 500),
+        1 => {
+            let mut kinds = some(rng, &Kind::GENTLE, 300);
+            kinds.retain(|kind| !matches!(kind, Kind::Churn | Kind::Twice));
+            kinds.extend([Kind::Churn, Kind::Twice]);
+            kinds
+        }
         2 | 3 => {
             let mut kinds = vec![Kind::ALL[rng.index(Kind::ALL.len())]];
             if rng.per_mille(500) {

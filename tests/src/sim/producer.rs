@@ -104,7 +104,10 @@ impl World {
             let usual = self.plan.faults_until * self.plan.batch
                 / 2
                 / (self.plan.messages / self.plan.producers).max(1) as u64;
-            let at = self.now + self.rng.skewed(0, 3 * usual);
+            let at = self.now
+                + self
+                    .rng
+                    .skewed(0, (3 * usual).min(self.plan.faults_until / 4));
             self.schedule(
                 at,
                 Event::Producer {

@@ -8,18 +8,19 @@ use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::Install;
 
 use super::{Verdict, violated};
+use crate::broker::Share;
 
 const RULE: &str = "moves are minimal";
 
-/// What each live member was assigned before, and whether it leaves.
-pub(super) type Shares = BTreeMap<MemberId, (PartitionSet, bool)>;
+pub(super) type Shares = BTreeMap<MemberId, Share>;
 
 pub(super) fn installed(shape: Shape, before: &Shares, r: &Install) -> Verdict {
     let staying: BTreeMap<&MemberId, &PartitionSet> = before
         .iter()
-        .filter(|(_, (_, draining))| !draining)
-        .map(|(member, (share, _))| (member, share))
+        .filter(|(_, share)| !share.draining)
+        .map(|(member, share)| (member, &share.assigned))
         .collect();
+    let refused = before.values().any(|share| !share.refused.is_empty());
     let nothing = PartitionSet::new();
     let given = |member: &MemberId| r.assignment.get(member).unwrap_or(&nothing);
     let partitions = shape.partitions() as usize;
@@ -59,7 +60,8 @@ pub(super) fn installed(shape: Shape, before: &Shares, r: &Install) -> Verdict {
         .iter()
         .map(|(member, share)| share.len() - share.minus(given(member)).len())
         .sum();
-    if kept == could {
+    // Who cannot commit to a partition must lose it.
+    if kept == could || refused {
         return Ok(());
     }
     violated(
