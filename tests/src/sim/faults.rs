@@ -1,7 +1,5 @@
 //! Carries out what the plan says, each fault at its moment, and ends them all.
 
-use segmenter_core::entry::Fields;
-use segmenter_core::message::EntryId;
 use segmenter_core::names::{MemberId, Partition};
 
 use super::host::Links;
@@ -87,10 +85,15 @@ impl World {
             }
             Fault::SameMember { host } => self.same_member(host),
             Fault::Foreign { stream, partition } => self.foreign(stream, Partition(partition)),
-            Fault::Delete { stream } => {
-                self.count(Kind::Delete);
-                self.delete(stream);
-            }
+            Fault::Delete { stream } => self.delete_stream(stream),
+            Fault::DeleteGroup { binding } => self.delete_group(binding),
+            Fault::Seek { binding, partition } => self.seek(binding, Partition(partition)),
+            Fault::Halt { binding, partition } => self.halt(binding, Partition(partition)),
+            Fault::Resume {
+                binding,
+                partition,
+                skip,
+            } => self.resume_halted(binding, Partition(partition), skip),
         }
     }
 
@@ -118,6 +121,9 @@ impl World {
             }
             self.start(host, None);
         }
+        if !self.redis.is_down() {
+            self.resume_all();
+        }
         self.start_looking();
     }
 
@@ -144,50 +150,5 @@ impl World {
         let member: MemberId = process.member.clone();
         self.count(Kind::SameMember);
         self.start(self.plan.hosts, Some(member));
-    }
-
-    /// Someone else's entry: an operator with redis-cli, who knows nothing of keys and payloads.
-    fn foreign(&mut self, stream: usize, partition: Partition) {
-        if self.redis.is_down() {
-            return;
-        }
-        let ms = self.redis.clock.at(self.now).0 / 1_000;
-        let stream = self.streams[stream].clone();
-        let last = self
-            .redis
-            .broker
-            .entries(&stream, partition)
-            .next_back()
-            .map(|e| e.id);
-        let now = EntryId { ms, seq: 0 };
-        let id = last
-            .filter(|last| *last >= now)
-            .and_then(EntryId::next)
-            .unwrap_or(now);
-        let fields: Fields = vec![(b"x".to_vec(), b"y".to_vec())];
-        if self
-            .redis
-            .broker
-            .add(&stream, partition, id, fields)
-            .is_some()
-        {
-            self.count(Kind::Foreign);
-            self.trace.line(
-                self.now,
-                format_args!("someone adds {id} to {stream}/{partition}"),
-            );
-            self.redis.effects += 1;
-            self.wake_blocked(&stream);
-        }
-    }
-
-    fn delete(&mut self, stream: usize) {
-        let id = self.streams[stream].clone();
-        self.trace
-            .line(self.now, format_args!("an operator deletes {id}"));
-        self.redis.broker.delete_stream(&id);
-        self.ledger.forget_stream(stream);
-        self.look_again();
-        self.announce();
     }
 }

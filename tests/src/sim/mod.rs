@@ -15,6 +15,7 @@ mod host;
 mod ledger;
 mod mutation;
 mod net;
+mod operator;
 mod plan;
 mod producer;
 mod reader;

@@ -43,10 +43,15 @@ pub enum Kind {
     Foreign,
     /// An operator deletes the stream.
     Delete,
+    DeleteGroup,
+    /// An operator moves a group's position in a partition.
+    Seek,
+    /// An operator halts a partition, and resumes it.
+    Halt,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Churn,
         Kind::Kill,
         Kind::Pause,
@@ -66,6 +71,9 @@ impl Kind {
         Kind::SameMember,
         Kind::Foreign,
         Kind::Delete,
+        Kind::DeleteGroup,
+        Kind::Seek,
+        Kind::Halt,
     ];
 
     /// Under these alone nothing may be handled twice, and no lease changes hands unreleased.
@@ -98,6 +106,9 @@ impl Kind {
             Kind::SameMember => "member id twice",
             Kind::Foreign => "foreign entry",
             Kind::Delete => "stream deleted",
+            Kind::DeleteGroup => "group deleted",
+            Kind::Seek => "seek",
+            Kind::Halt => "halt",
         }
     }
 }
@@ -105,22 +116,73 @@ impl Kind {
 /// A fault with a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    Start { host: usize },
-    Leave { host: usize },
-    Kill { host: usize },
-    Pause { host: usize, us: u64 },
-    Cut { host: usize },
-    Blackhole { host: usize, us: u64 },
-    Delay { host: usize, us: u64 },
-    HostClock { host: usize, us: u64 },
-    BrokerClock { us: u64 },
-    Restart { us: u64 },
+    Start {
+        host: usize,
+    },
+    Leave {
+        host: usize,
+    },
+    Kill {
+        host: usize,
+    },
+    Pause {
+        host: usize,
+        us: u64,
+    },
+    Cut {
+        host: usize,
+    },
+    Blackhole {
+        host: usize,
+        us: u64,
+    },
+    Delay {
+        host: usize,
+        us: u64,
+    },
+    HostClock {
+        host: usize,
+        us: u64,
+    },
+    BrokerClock {
+        us: u64,
+    },
+    Restart {
+        us: u64,
+    },
     Snapshot,
-    Rollback { us: u64 },
-    Emptied { us: u64 },
-    SameMember { host: usize },
-    Foreign { stream: usize, partition: u32 },
-    Delete { stream: usize },
+    Rollback {
+        us: u64,
+    },
+    Emptied {
+        us: u64,
+    },
+    SameMember {
+        host: usize,
+    },
+    Foreign {
+        stream: usize,
+        partition: u32,
+    },
+    Delete {
+        stream: usize,
+    },
+    DeleteGroup {
+        binding: usize,
+    },
+    Seek {
+        binding: usize,
+        partition: u32,
+    },
+    Halt {
+        binding: usize,
+        partition: u32,
+    },
+    Resume {
+        binding: usize,
+        partition: u32,
+        skip: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -210,7 +272,12 @@ impl Plan {
 
     /// Whether a group, or a whole stream, may be gone for good.
     pub(super) fn may_lose_groups(&self) -> bool {
-        let kinds = [Kind::Rollback, Kind::Emptied, Kind::Delete];
+        let kinds = [
+            Kind::Rollback,
+            Kind::Emptied,
+            Kind::Delete,
+            Kind::DeleteGroup,
+        ];
         kinds.iter().any(|kind| self.has(*kind))
     }
 
@@ -228,7 +295,7 @@ impl Plan {
         }
         for kind in self.kinds.clone() {
             let times = match kind {
-                Kind::Emptied | Kind::Delete => 1,
+                Kind::Emptied | Kind::Delete | Kind::DeleteGroup => 1,
                 Kind::Foreign | Kind::Churn => rng.between(2, 8),
                 _ => rng.between(1, 3),
             };
@@ -301,6 +368,26 @@ impl Plan {
             Kind::Delete => Fault::Delete {
                 stream: rng.index(self.streams),
             },
+            Kind::DeleteGroup => Fault::DeleteGroup {
+                binding: rng.index(self.streams * self.groups),
+            },
+            Kind::Seek => Fault::Seek {
+                binding: rng.index(self.streams * self.groups),
+                partition: rng.below(u64::from(self.partitions)) as u32,
+            },
+            Kind::Halt => {
+                let binding = rng.index(self.streams * self.groups);
+                let partition = rng.below(u64::from(self.partitions)) as u32;
+                let back = at + rng.skewed(MS, 2 * session_us);
+                let skip = rng.per_mille(300);
+                let resume = Fault::Resume {
+                    binding,
+                    partition,
+                    skip,
+                };
+                self.schedule.push((back, resume));
+                Fault::Halt { binding, partition }
+            }
             // These befall single requests.
             Kind::Lost | Kind::Late | Kind::Twice | Kind::Refused | Kind::NewsLost => return,
         };

@@ -119,6 +119,7 @@ impl World {
             streams: &self.streams,
             shape: self.shape,
             effects: self.redis.effects,
+            time_us: self.redis.clock.at(self.now).0,
         };
         let judged = self
             .checks
@@ -171,6 +172,25 @@ impl World {
                     "redis: {:?} {} of {} in {}: {result:?}",
                     r.kind, r.counter, r.incarnation, r.group
                 ),
+            ),
+            Request::Seek(r) => trace.line(
+                now,
+                format_args!(
+                    "redis: seek {}/{} to {:?}: {result:?}",
+                    r.group, r.partition, r.to
+                ),
+            ),
+            Request::Halt(r) => trace.line(
+                now,
+                format_args!("redis: halt {}/{}: {result:?}", r.group, r.partition),
+            ),
+            Request::Resume(r) => trace.line(
+                now,
+                format_args!("redis: resume {}/{}: {result:?}", r.group, r.partition),
+            ),
+            Request::DeleteGroup(r) => trace.line(
+                now,
+                format_args!("redis: delete {}/{}: {result:?}", r.group, r.partition),
             ),
             Request::Install(r) => trace.line(
                 now,
@@ -301,6 +321,7 @@ impl World {
             streams: &self.streams,
             shape: self.shape,
             effects: self.redis.effects,
+            time_us: self.redis.clock.at(self.now).0,
         };
         self.checks.look_again(&view);
     }
@@ -308,6 +329,9 @@ impl World {
     pub(super) fn redis_back(&mut self) {
         self.trace.line(self.now, format_args!("redis is back"));
         self.redis.down = false;
+        if self.now >= self.plan.faults_until {
+            self.resume_all();
+        }
     }
 
     /// Whoever listened on connections that broke hears nothing until it has subscribed again.

@@ -82,12 +82,12 @@ impl World {
         if matches!(event, ConsumerEvent::Revoked | ConsumerEvent::Cut) {
             worker.owes_report = true;
         }
-        let answered = matches!(
+        let moves_claim = !matches!(
             event,
-            ConsumerEvent::Committed { .. } | ConsumerEvent::Acquired(_)
+            ConsumerEvent::Entries { .. } | ConsumerEvent::Handled { .. }
         );
         worker.consumer.handle(now, event);
-        if answered {
+        if moves_claim {
             worker.claim = worker.consumer.claim();
         }
         self.pump_consumer(host, handler, partition);
@@ -407,7 +407,16 @@ impl World {
                     format_args!("{name}: {entries} entries vanished from {partition}"),
                 );
             }
-            Command::DropInstance => supervisor.workers[partition.0 as usize].claim = None,
+            Command::Halted { .. } | Command::Resumed => {
+                self.trace.line(
+                    self.now,
+                    format_args!("{name}: {}/{partition} {command:?}", supervisor.binding),
+                );
+            }
+            Command::DropInstance => {
+                let worker = &mut supervisor.workers[partition.0 as usize];
+                worker.claim = worker.consumer.claim();
+            }
             // Seen to by the caller.
             Command::CancelCall | Command::Call { .. } => {}
         }

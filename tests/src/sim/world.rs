@@ -325,6 +325,7 @@ impl World {
             streams: &self.streams,
             shape: self.shape,
             effects: self.redis.effects,
+            time_us: self.redis.clock.at(self.now).0,
         };
         for (binding, bound) in self.bindings.iter().enumerate() {
             let stream = &self.streams[bound.stream];

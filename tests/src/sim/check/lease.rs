@@ -28,20 +28,25 @@ impl Leases {
     /// Takes up what Redis holds, after it lost something.
     pub(super) fn look_again(&mut self, view: &View<'_>) {
         self.0.clear();
-        for (binding, bound) in view.bindings.iter().enumerate() {
+        for binding in 0..view.bindings.len() {
             for partition in view.shape.all() {
-                let stream = &view.streams[bound.stream];
-                let Some(lease) = view.broker.lease(stream, partition, &bound.group) else {
-                    continue;
-                };
-                let owner = lease.owner.as_ref();
-                let known = Known {
-                    owner: owner.map(|owner| owner.incarnation.clone()),
-                    epoch: lease.epoch,
-                    acked: lease.acked,
-                };
-                self.0.insert((binding, partition), known);
+                self.operated(view, binding, partition);
             }
+        }
+    }
+
+    /// Takes up what the lease holds after an operator changed it.
+    pub(super) fn operated(&mut self, view: &View<'_>, binding: usize, partition: Partition) {
+        let bound = &view.bindings[binding];
+        let stream = &view.streams[bound.stream];
+        if let Some(lease) = view.broker.lease(stream, partition, &bound.group) {
+            let owner = lease.owner.as_ref();
+            let known = Known {
+                owner: owner.map(|owner| owner.incarnation.clone()),
+                epoch: lease.epoch,
+                acked: lease.acked,
+            };
+            self.0.insert((binding, partition), known);
         }
     }
 

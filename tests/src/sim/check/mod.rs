@@ -15,7 +15,8 @@ use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, Incarnation, Partition, Shape, StreamId};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{
-    AppendReply, EnsureGroupReply, Failure, InstallReply, Reply, Request, Sync,
+    AppendReply, EnsureGroupReply, Failure, HaltReply, InstallReply, Reply, Request, ResumeReply,
+    SeekReply, Sync,
 };
 
 use super::ledger::Ledger;
@@ -50,6 +51,8 @@ pub(super) struct View<'a> {
     pub(super) shape: Shape,
     /// So far.
     pub(super) effects: u64,
+    /// Of Redis' clock: epochs given out later are above it.
+    pub(super) time_us: u64,
 }
 
 impl View<'_> {
@@ -163,7 +166,7 @@ impl Checks {
                     && let Some(binding) = view.binding(&r.stream, &r.group)
                 {
                     self.settled.created(binding, r.partition, view.effects);
-                    self.order.created(binding, r.partition);
+                    self.order.begins(binding, r.partition, view.time_us);
                 }
                 Ok(())
             }
@@ -185,6 +188,30 @@ impl Checks {
                 Before::Shares(shares) => moves::installed(view.shape, shares, r),
                 _ => Ok(()),
             },
+            (Request::Seek(r), Ok(Reply::Seek(SeekReply::Sought { was, acked, .. }))) => {
+                if let Some(binding) = view.binding(&r.stream, &r.group) {
+                    self.settled.passed(binding, r.partition, *was, *acked);
+                    self.order.begins(binding, r.partition, view.time_us);
+                    self.lease.operated(view, binding, r.partition);
+                }
+                Ok(())
+            }
+            (Request::Halt(r), Ok(Reply::Halt(HaltReply::Halted))) => {
+                if let Some(binding) = view.binding(&r.stream, &r.group) {
+                    self.lease.operated(view, binding, r.partition);
+                }
+                Ok(())
+            }
+            (Request::Resume(r), Ok(Reply::Resume(ResumeReply::Resumed { skipped }))) => {
+                if let Some(binding) = view.binding(&r.stream, &r.group) {
+                    if let Some(id) = skipped {
+                        self.settled
+                            .passed(binding, r.partition, EntryId::ZERO, *id);
+                    }
+                    self.lease.operated(view, binding, r.partition);
+                }
+                Ok(())
+            }
             (Request::Release(r), Ok(Reply::Release(reply))) => self.lease.released(view, r, reply),
             _ => Ok(()),
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use segmenter_core::lease::Epoch;
 use segmenter_core::message::EntryId;
 use segmenter_core::names::Partition;
 
@@ -13,20 +14,25 @@ use crate::sim::ledger::Ledger;
 pub(super) struct Order {
     /// By group, partition and key: the last message that was handled for the first time.
     last: BTreeMap<(usize, Partition, u64), (EntryId, usize)>,
+    since: BTreeMap<(usize, Partition), Epoch>,
 }
 
 impl Order {
-    /// A group that begins, or begins anew because Redis lost it: what it may see now was perhaps trimmed
-    /// when it was there before.
-    pub(super) fn created(&mut self, binding: usize, partition: Partition) {
+    /// A group begins, or begins anew: because Redis lost it, or at another position. What it sees now
+    /// need not be what it saw before, and calls of earlier tenures count no more.
+    pub(super) fn begins(&mut self, binding: usize, partition: Partition, time_us: u64) {
         self.last
             .retain(|(b, p, _), _| (*b, *p) != (binding, partition));
+        self.since.insert((binding, partition), Epoch(time_us));
     }
 
     /// A call ended with what settles its message.
     pub(super) fn handled(&mut self, call: &Call, ledger: &Ledger) -> Verdict {
         let handled = ledger.handled(call.binding, call.message);
-        if handled.oks + handled.rejects > 1 || ledger.messages[call.message].gone {
+        let since = self.since.get(&(call.binding, call.partition));
+        let old = since.is_some_and(|since| call.epoch < *since);
+        let again = handled.oks + handled.rejects > 1;
+        if again || old || ledger.messages[call.message].gone {
             return Ok(());
         }
         let key = ledger.messages[call.message].key;
