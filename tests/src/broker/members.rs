@@ -55,6 +55,7 @@ impl Members {
         let share = |(name, m): (&MemberId, &Member)| {
             let share = Share {
                 assigned: m.assignment.clone(),
+                owned: m.owned.clone(),
                 refused: m.refused.clone(),
                 draining: m.draining,
             };

@@ -75,6 +75,8 @@ struct Stream {
 pub struct Share {
     /// By the last assignment.
     pub assigned: PartitionSet,
+    /// As it reported, with what was granted since.
+    pub owned: PartitionSet,
     pub refused: PartitionSet,
     pub draining: bool,
 }

@@ -111,15 +111,7 @@ impl World {
             }
         }
         for host in 0..self.plan.hosts {
-            let leaving = self.hosts[host]
-                .process
-                .as_ref()
-                .is_some_and(|p| p.leave_by.is_some());
-            if host == 0 && leaving {
-                // It must come back, else there may be nobody.
-                self.end_process(host, "made way");
-            }
-            self.start(host, None);
+            self.start_again(host);
         }
         if !self.redis.is_down() {
             self.resume_all();

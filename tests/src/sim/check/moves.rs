@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use segmenter_core::names::{MemberId, Shape};
+use segmenter_core::names::{MemberId, Partition, Shape};
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::Install;
 
@@ -15,10 +15,10 @@ const RULE: &str = "moves are minimal";
 pub(super) type Shares = BTreeMap<MemberId, Share>;
 
 pub(super) fn installed(shape: Shape, before: &Shares, r: &Install) -> Verdict {
-    let staying: BTreeMap<&MemberId, &PartitionSet> = before
+    let staying: BTreeMap<&MemberId, PartitionSet> = before
         .iter()
         .filter(|(_, share)| !share.draining)
-        .map(|(member, share)| (member, &share.assigned))
+        .map(|(member, share)| (member, had(before, member, share)))
         .collect();
     let refused = before.values().any(|share| !share.refused.is_empty());
     let nothing = PartitionSet::new();
@@ -71,4 +71,20 @@ pub(super) fn installed(shape: Shape, before: &Shares, r: &Install) -> Verdict {
             r.generation, r.group, r.assignment
         ),
     )
+}
+
+/// What a member had: what it was assigned, and what it has that nobody was assigned, if it is the first
+/// to say so.
+fn had(all: &Shares, member: &MemberId, share: &Share) -> PartitionSet {
+    let alone = |partition: &Partition| {
+        let assigned = all
+            .values()
+            .any(|other| other.assigned.contains(*partition));
+        let first = all
+            .iter()
+            .find(|(_, other)| other.owned.contains(*partition));
+        !assigned && first.is_some_and(|(first, _)| first == member)
+    };
+    let reported = share.owned.iter().filter(alone);
+    share.assigned.iter().chain(reported).collect()
 }
