@@ -8,13 +8,12 @@ use segmenter_core::consumer::{Claim, Event as ConsumerEvent};
 use segmenter_core::lease::Epoch;
 use segmenter_core::member::{Event as MemberEvent, Exit, News};
 use segmenter_core::names::{MemberId, Partition, Uid};
-use segmenter_core::port::{
-    EnsureGroup, EnsureGroupReply, Failure, Register, RegisterReply, Reply, Request, Start,
-};
+use segmenter_core::port::{Failure, Reply, Request};
 use segmenter_core::time::Time;
 
 use super::clock::Clock;
 use super::net::{Asker, LinkId};
+use super::prepare::Step;
 use super::supervisor::Supervisor;
 use super::world::{Event, World};
 
@@ -36,8 +35,8 @@ pub(super) struct Host {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) member: MemberId,
-    preparing: VecDeque<Step>,
-    uids: BTreeMap<usize, Uid>,
+    pub(super) preparing: VecDeque<Step>,
+    pub(super) uids: BTreeMap<usize, Uid>,
     /// Those that ended stay in their place: what was meant for them reaches nobody.
     pub(super) supervisors: Vec<Supervisor>,
     pub(super) leave_by: Option<Time>,
@@ -57,21 +56,6 @@ pub(super) enum Ending {
     DrainTimeout,
     /// A partition is broken, and an operator starts the host again.
     Mended,
-}
-
-/// What a host does before it joins, in this order.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Register {
-        stream: usize,
-    },
-    Ensure {
-        binding: usize,
-        partition: Partition,
-    },
-    Run {
-        binding: usize,
-    },
 }
 
 /// What an answer is for.
@@ -429,66 +413,6 @@ impl World {
         )
     }
 
-    fn prepare(&mut self, host: usize) {
-        let shared = self.hosts[host].links.shared;
-        while let Some(process) = &mut self.hosts[host].process {
-            let Some(step) = process.preparing.front().copied() else {
-                return;
-            };
-            let request = match step {
-                Step::Register { stream } => Request::Register(Register {
-                    stream: self.streams[stream].clone(),
-                    shape: self.shape,
-                    retain: Some(self.plan.retain),
-                    uid: format!("u{}", self.rng.next()).parse().expect("a name"),
-                }),
-                Step::Ensure { binding, partition } => {
-                    let b = &self.bindings[binding];
-                    Request::EnsureGroup(EnsureGroup {
-                        stream: self.streams[b.stream].clone(),
-                        uid: process.uids[&b.stream].clone(),
-                        partition,
-                        group: b.group.clone(),
-                        start: Start::Beginning,
-                    })
-                }
-                Step::Run { binding } => {
-                    process.preparing.pop_front();
-                    let uid = process.uids[&self.bindings[binding].stream].clone();
-                    self.run_supervisor(host, binding, uid);
-                    continue;
-                }
-            };
-            self.ask(host, shared, Purpose::Prepare, request);
-            return;
-        }
-    }
-
-    /// What does not succeed ends the process, and whoever started it starts it again: here, the step is
-    /// tried again.
-    fn prepared(&mut self, host: usize, result: Result<Reply, Failure>) {
-        let Some(process) = &mut self.hosts[host].process else {
-            return;
-        };
-        match result {
-            Ok(Reply::Register(RegisterReply::Registered { uid, .. })) => {
-                if let Some(Step::Register { stream }) = process.preparing.pop_front() {
-                    process.uids.insert(stream, uid);
-                }
-                self.prepare(host);
-            }
-            Ok(Reply::EnsureGroup(EnsureGroupReply::Ensured { .. })) => {
-                process.preparing.pop_front();
-                self.prepare(host);
-            }
-            Ok(Reply::EnsureGroup(EnsureGroupReply::StreamGone)) => {
-                self.exited(host, None, &Ending::Exit(Exit::StreamGone));
-            }
-            Ok(other) => self.defect(format!("{other:?} while a host prepares")),
-            Err(_) => self.post(host, self.now + 100_000, Input::Prepare),
-        }
-    }
-
     /// One of its handlers ended, or it could not begin. Unless it was asked to leave, the host ends, too,
     /// and is started again by whoever started it; but not when another took its place.
     pub(super) fn exited(&mut self, host: usize, handler: Option<usize>, ending: &Ending) {
@@ -500,7 +424,8 @@ impl World {
             self.now,
             format_args!("host {name}: handler {handler:?} ends: {ending:?}"),
         );
-        if *ending == Ending::Exit(Exit::StreamGone)
+        let gone = matches!(ending, Ending::Exit(Exit::StreamGone | Exit::GroupGone));
+        if gone
             && let Some(handler) = handler
             && self.was_lost(host, handler)
         {
@@ -529,43 +454,6 @@ impl World {
             self.end_process(host, "all its handlers ended");
         } else {
             self.leave(host);
-        }
-    }
-
-    /// As `host/life.rs`: the server was started anew since it last knew this member. Else somebody deleted
-    /// the stream.
-    fn was_lost(&self, host: usize, handler: usize) -> bool {
-        let process = self.hosts[host].process.as_ref();
-        let supervisor = process.and_then(|process| process.supervisors.get(handler));
-        let served_by = supervisor.and_then(|supervisor| supervisor.served_by);
-        served_by.is_some_and(|life| life != self.redis.life())
-    }
-
-    /// Registers what was lost, and serves it by a new supervisor.
-    fn revive(&mut self, host: usize, handler: usize) {
-        let Some(process) = &mut self.hosts[host].process else {
-            return;
-        };
-        let binding = process.supervisors[handler].binding;
-        process.supervisors[handler].exited = true;
-        if process.leave_by.is_some() {
-            if process.supervisors.iter().all(|s| s.exited) {
-                self.end_process(host, "asked to");
-            }
-            return;
-        }
-        let stream = self.bindings[binding].stream;
-        let idle = process.preparing.is_empty();
-        let steps = &mut process.preparing;
-        steps.push_back(Step::Register { stream });
-        steps.extend(
-            self.shape
-                .all()
-                .map(|partition| Step::Ensure { binding, partition }),
-        );
-        steps.push_back(Step::Run { binding });
-        if idle {
-            self.prepare(host);
         }
     }
 }

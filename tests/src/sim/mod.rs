@@ -17,6 +17,7 @@ mod mutation;
 mod net;
 mod operator;
 mod plan;
+mod prepare;
 mod producer;
 mod reader;
 mod redis;
@@ -49,6 +50,7 @@ impl World {
             seed: self.seed,
             violation: self.violation,
             simulated_us: self.now,
+            settling_us: self.now.saturating_sub(self.plan.faults_until),
             requests: self.counts.messages,
             handled: self.ledger.handled_at_all(),
             takeovers: self.checks.takeovers(),

@@ -245,7 +245,7 @@ impl Plan {
             session_timeout: Duration::from_micros(session_us),
             drain_timeout: Duration::from_secs(rng.between(2, 10)),
             faults_until,
-            settled_by: faults_until + 40 * SECOND + 6 * session_us,
+            settled_by: faults_until + 20 * SECOND + 6 * session_us,
             latency: [20, 100, 400, 2_000][rng.index(4)],
             read_count: [1, 3, 10, 64][rng.index(4)],
             call: [0, 50, 500, 5_000][rng.index(4)],

@@ -13,6 +13,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// Virtual.
     pub simulated_us: u64,
+    /// From the last fault until everything had settled.
+    pub settling_us: u64,
     /// Requests that were sent.
     pub requests: u64,
     /// Calls that ended well.
@@ -48,6 +50,8 @@ impl Report {
 pub struct Total {
     pub seeds: u64,
     pub simulated_us: u64,
+    /// The longest.
+    pub settling_us: u64,
     pub requests: u64,
     pub handled: u64,
     pub takeovers: u64,
@@ -60,6 +64,7 @@ impl Total {
     pub fn add(&mut self, report: &Report) {
         self.seeds += 1;
         self.simulated_us += report.simulated_us;
+        self.settling_us = self.settling_us.max(report.settling_us);
         self.requests += report.requests;
         self.handled += report.handled;
         self.takeovers += report.takeovers;
@@ -74,6 +79,7 @@ impl Total {
     pub fn merge(&mut self, other: Total) {
         self.seeds += other.seeds;
         self.simulated_us += other.simulated_us;
+        self.settling_us = self.settling_us.max(other.settling_us);
         self.requests += other.requests;
         self.handled += other.handled;
         self.takeovers += other.takeovers;
@@ -89,6 +95,8 @@ impl fmt::Display for Total {
         let hours = self.simulated_us as f64 / 3_600_000_000.0;
         writeln!(f, "{:<28} {:>12}", "seeds", self.seeds)?;
         writeln!(f, "{:<28} {hours:>12.1}", "simulated hours")?;
+        let settling = self.settling_us as f64 / 1_000_000.0;
+        writeln!(f, "{:<28} {settling:>12.1}", "longest settling, seconds")?;
         writeln!(f, "{:<28} {:>12}", "requests to Redis", self.requests)?;
         writeln!(f, "{:<28} {:>12}", "messages handled", self.handled)?;
         writeln!(f, "{:<28} {:>12}", "takeovers", self.takeovers)?;
