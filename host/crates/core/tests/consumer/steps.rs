@@ -494,3 +494,15 @@ fn who_is_revoked_meanwhile_does_not_stay_with_a_halt() {
     assert!(matches!(c.commands().last(), Some(Command::Lost { .. })));
     assert!(c.consumer.is_idle(), "the drain is over");
 }
+
+/// Found by the simulator: seed 4294.
+#[test]
+fn a_partition_that_drains_waits_for_its_commit_without_a_hot_loop() {
+    let mut c = Driver::consuming(&[1, 2]);
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok(Effects::default()));
+    c.event(Event::Revoked);
+    let _in_the_air = c.the_commit();
+    assert_eq!(c.drain_commands(), [], "2 is left to the next owner");
+    assert_eq!(c.consumer.poll_timeout(c.now, c.trust_until), None);
+}
