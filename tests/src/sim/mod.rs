@@ -48,6 +48,7 @@ impl World {
         let (hash, lines, trace) = self.trace.into_parts();
         Report {
             seed: self.seed,
+            without: self.mutation,
             violation: self.violation,
             simulated_us: self.now,
             settling_us: self.now.saturating_sub(self.plan.faults_until),

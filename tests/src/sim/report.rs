@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::check::Violation;
+use super::mutation::Mutation;
 use super::plan::Kind;
 
 /// What one seed gave.
 #[derive(Debug)]
 pub struct Report {
     pub seed: u64,
+    /// The protection that was taken out.
+    pub without: Option<Mutation>,
     pub violation: Option<Violation>,
     /// Virtual.
     pub simulated_us: u64,
@@ -38,8 +41,11 @@ impl Report {
         let Violation { rule, what } = self.violation.as_ref()?;
         let from = self.trace.len().saturating_sub(LAST_LINES);
         let lines = self.trace[from..].join("\n");
+        let without = self.without.map_or(String::new(), |mutation| {
+            format!(" --without {}", mutation.as_str())
+        });
         Some(format!(
-            "seed {}: violated: {rule}\n  {what}\nthe last lines of its trace:\n{lines}\nreplay it: cargo xtask sim --seed {} --trace",
+            "seed {}: violated: {rule}\n  {what}\nthe last lines of its trace:\n{lines}\nreplay it: cargo xtask sim --seed {} --trace{without}",
             self.seed, self.seed
         ))
     }
