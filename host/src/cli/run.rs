@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::HandlerName;
 use segmenter_core::port::Start;
 
@@ -10,7 +11,7 @@ use super::Usage;
 use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
-    BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig, SESSION_TIMEOUT,
+    ATTEMPTS, BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig, SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
 
@@ -87,6 +88,8 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         session_timeout: SESSION_TIMEOUT,
         limits: Limits::default(),
         backoff: BACKOFF,
+        attempts: ATTEMPTS,
+        exhausted: Exhausted::default(),
     };
     Ok(Config {
         namespace: global.namespace(),

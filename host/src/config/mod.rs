@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use segmenter_core::backoff::Backoff;
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
 use segmenter_core::port::Start;
 
@@ -18,6 +19,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 pub const DEADLINE: Duration = Duration::from_secs(1);
 pub const MEMORY_BYTES: usize = 64 << 20;
+pub const ATTEMPTS: u32 = 5;
 pub const BACKOFF: Backoff = Backoff {
     initial: Duration::from_millis(100),
     max: Duration::from_secs(30),
@@ -63,6 +65,9 @@ pub struct HandlerConfig {
     pub limits: Limits,
     /// Initial 1 ms to 10 min, max up to 1 h; 100 ms to 30 s unless set.
     pub backoff: Backoff,
+    /// At one message, the first included: 1 to 1,000,000; 5 unless set.
+    pub attempts: u32,
+    pub exhausted: Exhausted,
 }
 
 #[derive(Debug, Clone, Copy)]

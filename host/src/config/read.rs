@@ -4,14 +4,15 @@
 use std::path::Path;
 
 use segmenter_core::backoff::Backoff;
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::limits::PARTITIONS_MAX;
 use segmenter_core::names::{Namespace, Shape};
 use segmenter_core::port::Start;
 
 use super::keys::Keys;
 use super::{
-    BACKOFF, Config, ConfigError, DEADLINE, DRAIN_TIMEOUT, HandlerConfig, Limits, MEMORY_BYTES,
-    NAMESPACE, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
+    ATTEMPTS, BACKOFF, Config, ConfigError, DEADLINE, DRAIN_TIMEOUT, HandlerConfig, Limits,
+    MEMORY_BYTES, NAMESPACE, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -135,9 +136,9 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         Some(keys) => limits(keys)?,
         None => Limits::default(),
     };
-    let backoff = match keys.table("retry", RETRY)? {
+    let (backoff, attempts, exhausted) = match keys.table("retry", RETRY)? {
         Some(keys) => retry(keys)?,
-        None => BACKOFF,
+        None => (BACKOFF, ATTEMPTS, Exhausted::default()),
     };
     if keys.has("grants") {
         let why = format!("{LATER}; handlers run without any grant");
@@ -153,6 +154,8 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         session_timeout,
         limits,
         backoff,
+        attempts,
+        exhausted,
     })
 }
 
@@ -171,15 +174,28 @@ fn limits(mut keys: Keys<'_>) -> Result<Limits> {
     })
 }
 
-fn retry(mut keys: Keys<'_>) -> Result<Backoff> {
-    for later in ["attempts", "exhausted"] {
-        if keys.has(later) {
-            return Err(keys.refused(later, format!("{LATER}; retries have no end")));
-        }
-    }
-    let Some(mut keys) = keys.table("backoff", BACKOFF_KEYS)? else {
-        return Ok(BACKOFF);
+fn retry(mut keys: Keys<'_>) -> Result<(Backoff, u32, Exhausted)> {
+    let attempts = match keys.count("attempts")? {
+        None => ATTEMPTS,
+        Some(n @ 1..=1_000_000) => u32::try_from(n).expect("it is small"),
+        Some(n) => return Err(keys.error(format!("attempts is {n}; use 1 to 1_000_000"))),
     };
+    let exhausted = match keys.text("exhausted")?.as_deref() {
+        None | Some("dead-letter") => Exhausted::DeadLetter,
+        Some("halt") => Exhausted::Halt,
+        Some(other) => {
+            let why = format!("exhausted is {other:?}; use \"dead-letter\" or \"halt\"");
+            return Err(keys.error(why));
+        }
+    };
+    let backoff = match keys.table("backoff", BACKOFF_KEYS)? {
+        Some(keys) => backoff(keys)?,
+        None => BACKOFF,
+    };
+    Ok((backoff, attempts, exhausted))
+}
+
+fn backoff(mut keys: Keys<'_>) -> Result<Backoff> {
     let initial = keys.duration("initial", BACKOFF.initial, "1ms", "10m")?;
     let max = keys.duration("max", BACKOFF.max.max(initial), "1ms", "1h")?;
     if max < initial {

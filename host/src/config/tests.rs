@@ -166,20 +166,24 @@ fn a_value_that_is_wrong_says_what_is_right() {
 }
 
 #[test]
+fn attempts_and_what_follows_them_are_read_and_checked() {
+    let with =
+        |text: &str| WHOLE.replacen("[handler.retry]", &format!("[handler.retry]\n{text}"), 1);
+    let config = Config::parse(&with("attempts = 7\nexhausted = \"halt\""), Path::new("")).unwrap();
+    let handler = &config.handlers[0];
+    assert_eq!((handler.attempts, handler.exhausted), (7, Exhausted::Halt));
+    check(&with("attempts = 0"), &["attempts", "1 to"]);
+    check(
+        &with("exhausted = \"never\""),
+        &["exhausted", "dead-letter"],
+    );
+}
+
+#[test]
 fn settings_of_later_versions_are_refused_not_ignored() {
     for (from, to, says) in [
         ("\"reuse\"", "\"fresh\"", "fresh"),
         ("handlers/billing.wasm", "deployed", "deployed"),
-        (
-            "[handler.retry]",
-            "[handler.retry]\nattempts = 5",
-            "attempts",
-        ),
-        (
-            "[handler.retry]",
-            "[handler.retry]\nexhausted = \"halt\"",
-            "exhausted",
-        ),
         (
             "[handler.retry]",
             "[handler.grants]\nstate = true\n[handler.retry]",

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use segmenter_core::backoff::Backoff;
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::member::Exit;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, StreamId};
 use segmenter_core::port::{Failure, Start};
@@ -54,6 +55,9 @@ pub struct Plan {
     pub session_timeout: Duration,
     pub drain_timeout: Duration,
     pub retry: Backoff,
+    /// At one message, the first included.
+    pub attempts: u32,
+    pub exhausted: Exhausted,
     /// Of one call.
     pub deadline: Duration,
     /// Bytes, inclusive.

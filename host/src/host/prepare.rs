@@ -77,6 +77,8 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
             session_timeout: handler.session_timeout,
             drain_timeout: config.drain_timeout,
             retry: handler.backoff,
+            attempts: handler.attempts,
+            exhausted: handler.exhausted,
             deadline: handler.limits.deadline,
             payload_max: limits::PAYLOAD_BYTES_MAX,
         };

@@ -242,6 +242,8 @@ impl<H: Handler> Supervisor<H> {
                 incarnation: self.incarnation.clone(),
                 version: self.handler.version().clone(),
                 retry: self.plan.retry,
+                attempts: self.plan.attempts,
+                exhausted: self.plan.exhausted,
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
                 payload_max: self.plan.payload_max,

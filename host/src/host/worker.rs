@@ -367,6 +367,8 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         dead,
         state,
         emits,
+        attempts,
+        halt,
     } = settled;
     let (stream, group) = (stream.clone(), group.clone());
     Request::Commit(Commit {
@@ -381,6 +383,8 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         dead,
         state,
         emits,
+        attempts,
+        halt,
     })
 }
 

@@ -363,16 +363,25 @@ impl MemoryBroker {
         let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
             return AcquireReply::StreamGone;
         };
-        let Some(lease) = log.lease_mut(&r.group) else {
+        let Some(lease) = log.lease(&r.group) else {
             return AcquireReply::GroupGone;
         };
+        let before = lease.owner.clone();
+        let head = log.entries().map(|e| e.id).find(|id| *id > lease.acked);
+        let lease = log.lease_mut(&r.group).expect("it was there");
         match lease.acquire(r.owner, now_us) {
-            Ok(unreleased) => AcquireReply::Acquired {
-                epoch: lease.epoch,
-                acked: lease.acked,
-                read: lease.read,
-                unreleased,
-            },
+            Ok(unreleased) => {
+                if let (Some(owner), Some(head)) = (before, head) {
+                    lease.count_crash(head, owner.version);
+                }
+                AcquireReply::Acquired {
+                    epoch: lease.epoch,
+                    acked: lease.acked,
+                    read: lease.read,
+                    unreleased,
+                    attempts: lease.attempts.clone(),
+                }
+            }
             Err(reason) => AcquireReply::Halted {
                 reason,
                 epoch: lease.epoch,

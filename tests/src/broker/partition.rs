@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use segmenter_core::entry::{Fields, RawEntry, encode};
 use segmenter_core::lease::Lease;
+use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::GroupName;
 use segmenter_core::port::{
@@ -189,6 +190,19 @@ impl Log {
                 "the outbox has messages up to {outbox_last}"
             )));
         }
+        let bytes_of = |letter: &DeadLetter| -> usize {
+            letter.fields.iter().map(|(n, v)| n.len() + v.len()).sum()
+        };
+        let dead_bytes = lease.dead_bytes + count(r.dead.iter().map(bytes_of).sum());
+        let kept = self.dead.get(&r.group).map_or(0, Vec::len);
+        let full = count(kept + r.dead.len()) > limits::DEAD_ENTRIES_MAX
+            || dead_bytes > limits::DEAD_BYTES_MAX;
+        if lease.admits(&r.fence) && !r.dead.is_empty() && full {
+            return Ok(CommitReply::DeadFull {
+                entries: count(kept),
+                bytes: dead_bytes,
+            });
+        }
         let read = match r.caught_up && r.to == last_id {
             true => added,
             false => r.read,
@@ -197,6 +211,14 @@ impl Log {
             return Ok(CommitReply::Fenced {
                 found: Some(lease.view()),
             });
+        }
+        lease.dead_bytes = dead_bytes;
+        if r.attempts.is_some() {
+            lease.attempts = r.attempts;
+        }
+        if r.halt.is_some() {
+            lease.halt = r.halt;
+            lease.owner = None;
         }
         let kept = r.dead.into_iter().map(|letter| KeptDead {
             letter,

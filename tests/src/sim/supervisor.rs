@@ -2,7 +2,7 @@
 //! order, and tells workers and member what came of it. Decides nothing.
 
 use segmenter_core::consumer::{
-    BROKER_BACKOFF, Config as ConsumerConfig, Consumer, Event as ConsumerEvent,
+    BROKER_BACKOFF, Config as ConsumerConfig, Consumer, Event as ConsumerEvent, Exhausted,
 };
 use segmenter_core::member::{Command, Config, Event as MemberEvent, Member, News, Standing};
 use segmenter_core::names::{Incarnation, Partition, Uid};
@@ -37,6 +37,10 @@ pub(super) struct Supervisor {
 
 pub(super) const NEVER: u64 = u64::MAX;
 
+/// More than any message fails by itself here: only those that fall with their hosts again and again are
+/// given up.
+const ATTEMPTS: u32 = 6;
+
 impl World {
     pub(super) fn supervisor(&mut self, host: usize, handler: usize) -> Option<&mut Supervisor> {
         let process = self.hosts[host].process.as_mut()?;
@@ -70,6 +74,8 @@ impl World {
         );
         let consumer = |partition: Partition| {
             Worker::new(Consumer::new(ConsumerConfig {
+                attempts: ATTEMPTS,
+                exhausted: Exhausted::DeadLetter,
                 partition,
                 incarnation: incarnation.clone(),
                 version: self.version.clone(),

@@ -390,6 +390,8 @@ impl World {
                     dead: settled.dead,
                     state: settled.state,
                     emits: settled.emits,
+                    attempts: settled.attempts,
+                    halt: settled.halt,
                 });
                 self.ask(
                     host,

@@ -61,3 +61,7 @@ pub const COMMIT_EMITS_MAX: usize = 1_000;
 pub const COMMIT_STATE_MAX: usize = 1_000;
 /// Bytes of state and emitted messages in one commit, before the next message is handled.
 pub const COMMIT_EFFECT_BYTES: usize = 4 * 1024 * 1024;
+/// Dead letters that a group keeps per partition. What goes beyond halts the partition: none is lost.
+pub const DEAD_ENTRIES_MAX: u64 = 100_000;
+/// Bytes of the dead letters that a group keeps per partition.
+pub const DEAD_BYTES_MAX: u64 = 1024 * 1024 * 1024;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::assignor::Candidate;
 use crate::effects::Emit;
 use crate::entry::{Fields, RawEntry};
-use crate::lease::{Epoch, Fence, LeaseView, Owner};
+use crate::lease::{Attempts, Epoch, Fence, LeaseView, Owner};
 use crate::message::{Content, EntryId};
 use crate::names::{GroupName, Incarnation, MemberId, Partition, Shape, StreamId, Uid};
 use crate::partition_set::PartitionSet;
@@ -168,8 +168,11 @@ pub enum AcquireReply {
         epoch: Epoch,
         acked: EntryId,
         read: u64,
-        /// The last owner did not release it: it crashed, or does not know yet.
+        /// The last owner did not release it: it crashed, or does not know yet. That counts as a failed
+        /// attempt at the first message that is not acked.
         unreleased: bool,
+        /// Failed attempts at some message.
+        attempts: Option<Attempts>,
     },
     /// An operator, or a message that could not be handled, stopped the partition: nothing was taken.
     Halted {
@@ -212,6 +215,10 @@ pub struct Commit {
     pub state: BTreeMap<String, Option<Vec<u8>>>,
     /// Messages for other streams, which wait in the partition's outbox.
     pub emits: Vec<Stamped>,
+    /// Failed attempts at the message behind `to`.
+    pub attempts: Option<Attempts>,
+    /// Halts the partition and gives the lease back: why.
+    pub halt: Option<String>,
 }
 
 /// An emitted message and its place: the epoch in which it was committed, and its number in that. Stamps
@@ -238,6 +245,8 @@ pub struct LoadStateReply {
 pub enum CommitReply {
     /// `read` as it stands now: corrected if `to` is the log's last entry.
     Committed { read: u64 },
+    /// There is no room for the dead letters. Nothing changed.
+    DeadFull { entries: u64, bytes: u64 },
     /// A normal event: someone else acquired, sought or deleted. Nothing changed.
     Fenced { found: Option<LeaseView> },
 }

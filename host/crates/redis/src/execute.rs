@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use redis::{Cmd, Value};
 use segmenter_core::entry::{self, Fields};
-use segmenter_core::lease::{Epoch, LeaseView};
+use segmenter_core::lease::{Attempts, Epoch, LeaseView};
+use segmenter_core::limits;
 use segmenter_core::message::Content;
-use segmenter_core::names::{Shape, StreamId, Uid};
+use segmenter_core::names::{Shape, StreamId, Uid, Version};
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
     Failure, LoadState, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release,
@@ -280,6 +281,7 @@ impl Broker {
                     acked: id(next())?,
                     read: number(next())?,
                     unreleased: number(next())? == 1,
+                    attempts: attempts(next(), next(), next())?,
                 })
             }
             other => match text(other)?.as_str() {
@@ -340,8 +342,21 @@ impl Broker {
                     cmd.arg(stamp.to_string()).arg(emit.to.as_str());
                     fields_of(cmd, &emit.content);
                 }
+                match &r.attempts {
+                    Some(a) => cmd
+                        .arg(a.id.to_string())
+                        .arg(a.failed)
+                        .arg(a.version.as_str()),
+                    None => cmd.arg("").arg(0).arg(""),
+                };
+                cmd.arg(r.halt.as_deref().unwrap_or_default())
+                    .arg(limits::DEAD_ENTRIES_MAX)
+                    .arg(limits::DEAD_BYTES_MAX);
             })
             .await?;
+        if let Some((entries, bytes)) = dead_full(&answer) {
+            return Ok(CommitReply::DeadFull { entries, bytes });
+        }
         match fenced(answer, "commit")? {
             Ok(mut rest) => Ok(CommitReply::Committed {
                 read: number(rest.next().unwrap_or(Value::Nil))?,
@@ -445,6 +460,34 @@ fn fields_of(cmd: &mut Cmd, content: &Content) {
         field.extend_from_slice(name.as_bytes());
         cmd.arg(field).arg(value);
     }
+}
+
+/// An entry, how often it failed, and under which version; the first is empty if none did.
+fn attempts(entry: Value, failed: Value, version: Value) -> Result<Option<Attempts>, Failure> {
+    let entry = text(entry)?;
+    if entry.is_empty() {
+        return Ok(None);
+    }
+    let damaged = |why: String| Failure::Fatal(format!("a lease is damaged: {why}"));
+    Ok(Some(Attempts {
+        id: entry.parse().map_err(|e| damaged(format!("{e}")))?,
+        failed: u32::try_from(number(failed)?).unwrap_or(u32::MAX),
+        version: Version::new(text(version)?).map_err(|e| damaged(e.to_string()))?,
+    }))
+}
+
+/// `{'deadfull', letters, bytes}`
+fn dead_full(answer: &Value) -> Option<(u64, u64)> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let [word, entries, bytes] = &parts[..] else {
+        return None;
+    };
+    if text(word.clone()).ok()? != "deadfull" {
+        return None;
+    }
+    Some((number(entries.clone()).ok()?, number(bytes.clone()).ok()?))
 }
 
 type Fenced = Result<std::vec::IntoIter<Value>, Option<LeaseView>>;

@@ -45,6 +45,8 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
         let broker = Broker::connect(&Address::new(url, None)?).await?;
         let plan = Plan {
             deadline: Duration::from_secs(1),
+            attempts: 5,
+            exhausted: segmenter_core::consumer::Exhausted::DeadLetter,
             handler: "native".parse()?,
             stream: StreamId {
                 namespace: "default".parse()?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::backoff::Backoff;
 use crate::entry::RawEntry;
-use crate::lease::{Epoch, Fence, LeaseView};
+use crate::lease::{Attempts, Epoch, Fence, LeaseView};
 use crate::message::{EntryId, Message};
 use crate::names::{Incarnation, Partition, Version};
 use crate::outcome::Outcome;
@@ -20,6 +20,10 @@ pub struct Config {
     pub version: Version,
     /// Between two attempts at one message.
     pub retry: Backoff,
+    /// At one message, the first included; at least 1.
+    pub attempts: u32,
+    /// What follows the last one.
+    pub exhausted: Exhausted,
     /// Between two attempts at a broker that did nothing, and after a lost lease.
     pub broker: Backoff,
     /// The session timeout: a partition that the broker refuses for so long, while others are served, is
@@ -29,6 +33,16 @@ pub struct Config {
     pub payload_max: usize,
     /// Where jitter comes from.
     pub seed: u64,
+}
+
+/// What becomes of a message whose attempts are used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exhausted {
+    /// It is kept as a dead letter, and the next message is handled.
+    #[default]
+    DeadLetter,
+    /// The partition stands still until an operator resumes it: order over progress.
+    Halt,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +139,10 @@ pub struct Settled {
     pub state: BTreeMap<String, Option<Vec<u8>>>,
     /// Messages for other streams.
     pub emits: Vec<Stamped>,
+    /// Failed attempts at the message behind `to`.
+    pub attempts: Option<Attempts>,
+    /// The partition halts with this commit: why.
+    pub halt: Option<String>,
 }
 
 /// For people and for the supervisor.
