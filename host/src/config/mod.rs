@@ -1,6 +1,7 @@
 //! The configuration of a host: read, checked whole, with every default filled in. Knows the file and
 //! its ranges; must not ask Redis or load a module.
 
+mod grants;
 mod keys;
 mod nearest;
 mod read;
@@ -12,6 +13,9 @@ use std::time::Duration;
 use segmenter_core::backoff::Backoff;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
 use segmenter_core::port::Start;
+use segmenter_wasm::Grants;
+
+pub(crate) use grants::flag as grant;
 
 pub const NAMESPACE: &str = "default";
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +67,8 @@ pub struct HandlerConfig {
     pub limits: Limits,
     /// Initial 1 ms to 10 min, max up to 1 h; 100 ms to 30 s unless set.
     pub backoff: Backoff,
+    /// None unless set. Folders are absolute, or relative to the working directory.
+    pub grants: Grants,
 }
 
 #[derive(Debug, Clone, Copy)]

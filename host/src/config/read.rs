@@ -7,7 +7,9 @@ use segmenter_core::backoff::Backoff;
 use segmenter_core::limits::PARTITIONS_MAX;
 use segmenter_core::names::{Namespace, Shape};
 use segmenter_core::port::Start;
+use segmenter_wasm::Grants;
 
+use super::grants;
 use super::keys::Keys;
 use super::{
     BACKOFF, Config, ConfigError, DEADLINE, DRAIN_TIMEOUT, HandlerConfig, Limits, MEMORY_BYTES,
@@ -139,10 +141,10 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         Some(keys) => retry(keys)?,
         None => BACKOFF,
     };
-    if keys.has("grants") {
-        let why = format!("{LATER}; handlers run without any grant");
-        return Err(keys.refused("grants", why));
-    }
+    let grants = match keys.table("grants", grants::KEYS)? {
+        Some(keys) => grants::read(keys, folder)?,
+        None => Grants::default(),
+    };
     let module = folder.join(module);
     Ok(HandlerConfig {
         name,
@@ -153,6 +155,7 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         session_timeout,
         limits,
         backoff,
+        grants,
     })
 }
 

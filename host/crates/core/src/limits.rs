@@ -61,3 +61,7 @@ pub const COMMIT_EMITS_MAX: usize = 1_000;
 pub const COMMIT_STATE_MAX: usize = 1_000;
 /// Bytes of state and emitted messages in one commit, before the next message is handled.
 pub const COMMIT_EFFECT_BYTES: usize = 4 * 1024 * 1024;
+/// Connections of one handler instance to granted HTTP servers, at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Bytes that the headers of one HTTP request or response take in memory.
+pub const HTTP_FIELDS_BYTES_MAX: usize = 32 * 1024;
