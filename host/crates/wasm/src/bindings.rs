@@ -21,7 +21,7 @@ wasmtime::component::bindgen!({
         "wasi:keyvalue/atomics": async | trappable,
         "wasi:keyvalue/batch": async | trappable,
     },
-    with: { "wasi:keyvalue/store.bucket": crate::capabilities::Bucket },
+    with: { "wasi:keyvalue/store.bucket": crate::capabilities::keyvalue::Bucket },
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
 });

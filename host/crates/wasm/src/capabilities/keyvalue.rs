@@ -11,7 +11,8 @@ use crate::bindings::wasi::keyvalue::store::{Error, Host, HostBucket, KeyRespons
 use crate::instance::State;
 
 /// The one store; a handle to it holds nothing.
-pub(crate) struct Bucket;
+#[expect(unreachable_pub, reason = "the bindings re-export it")]
+pub struct Bucket;
 
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 type Handle = Resource<Bucket>;

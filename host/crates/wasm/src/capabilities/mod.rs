@@ -7,7 +7,7 @@ mod emit;
 mod env;
 mod files;
 mod http;
-mod keyvalue;
+pub(crate) mod keyvalue;
 mod logging;
 mod state;
 
@@ -20,7 +20,6 @@ use crate::instance::State;
 use crate::output::{Output, Stream};
 
 pub(crate) use http::Http;
-pub(crate) use keyvalue::Bucket;
 
 /// Something that a component may import.
 struct Import {

@@ -202,8 +202,9 @@ impl Guest<'_> {
     (local.get $at))
   (func (export "segmenter:handler/handler@{version}#handle")
     (param i64 i64 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
-    (global.set $heap (i32.const 4096))
     {body})
+  (func (export "cabi_post_segmenter:handler/handler@{version}#handle") (param i32)
+    (global.set $heap (i32.const 4096)))
   (data (i32.const 16) "rejectedlater")
   (data (i32.const 40) "last words\n"))"#
         )

@@ -104,7 +104,7 @@ async fn number_and_bytes_are_bounded() {
     let (told, sent) = emits(&world, instance, &asking(1, "audit", "5")).await;
     assert_eq!((told.as_str(), sent.len()), ("error 02 03 error 02 03", 3));
     // One payload of 1,000 bytes is the most, and 2,000 bytes all of them, keys included.
-    let sized = |bytes| format!("3{}", "x".repeat(bytes - 1));
+    let sized = |bytes: usize| format!("3{}", "x".repeat(bytes - 1));
     let (told, sent) = emits(&world, instance, &asking(1, "audit", sized(1_001))).await;
     assert_eq!((told.as_str(), sent.len()), ("error 01 error 01 error 01", 0));
     let (told, sent) = emits(&world, instance, &asking(1, "audit", sized(1_000))).await;
