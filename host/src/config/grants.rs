@@ -63,10 +63,14 @@ pub(crate) fn flag(grants: &mut Grants, text: &str) -> std::result::Result<(), S
     match text.split_once('=') {
         None if text == "state" => grants.state = true,
         Some(("emit", stream)) => {
-            grants.emit.insert(stream.parse().map_err(|e| format!("{e}"))?);
+            grants
+                .emit
+                .insert(stream.parse().map_err(|e| format!("{e}"))?);
         }
         Some(("http", origin)) => {
-            grants.http.insert(origin.parse().map_err(|e| format!("{e}"))?);
+            grants
+                .http
+                .insert(origin.parse().map_err(|e| format!("{e}"))?);
         }
         _ => {
             return Err(

@@ -176,10 +176,9 @@ impl<'a> Keys<'a> {
         match self.take(key) {
             None => Ok(None),
             Some(DeValue::Boolean(flag)) => Ok(Some(flag)),
-            Some(other) => Err(self.error(format!(
-                "{key} is {}, neither true nor false",
-                kind(&other)
-            ))),
+            Some(other) => {
+                Err(self.error(format!("{key} is {}, neither true nor false", kind(&other))))
+            }
         }
     }
 
@@ -253,7 +252,9 @@ impl<'a> Keys<'a> {
     pub(super) fn tables(&mut self, key: &str, known: &[&'static str]) -> Result<Vec<Keys<'a>>> {
         let top = self.place == TOP;
         let wrong = |what: &str| match top {
-            true => format!("{key} is {what}; write [[{key}]] with double brackets, once per {key}"),
+            true => {
+                format!("{key} is {what}; write [[{key}]] with double brackets, once per {key}")
+            }
             false => format!("{key} is {what}, not a list of tables: [{{ … }}, {{ … }}]"),
         };
         let items = match self.take(key) {

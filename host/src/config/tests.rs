@@ -256,7 +256,10 @@ fn a_grant_that_cannot_be_given_says_why() {
         ("emit = \"invoices\"", &["emit is a text", "list of texts"]),
         ("emit = [1]", &["emit is a list with a number"]),
         ("emit = [\"in voices\"]", &["emit", "in voices"]),
-        ("http = [\"api.example.com\"]", &["no origin", "https://HOST"]),
+        (
+            "http = [\"api.example.com\"]",
+            &["no origin", "https://HOST"],
+        ),
         ("http = [\"https://a/b\"]", &["line 24:", "has a path"]),
         ("files = [\"data\"]", &["files is a text", "list of tables"]),
         (

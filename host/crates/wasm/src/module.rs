@@ -144,7 +144,8 @@ impl Module {
         impl StateSource for Empty {
             fn load(
                 &self,
-            ) -> Pin<Box<dyn Future<Output = Result<effects::State, String>> + Send + '_>> {
+            ) -> Pin<Box<dyn Future<Output = Result<effects::State, String>> + Send + '_>>
+            {
                 Box::pin(async { Ok(effects::State::default()) })
             }
         }
@@ -212,17 +213,12 @@ fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError
 
 fn linker(engine: &Engine, grants: &Grants) -> Result<Linker<State>, LoadError> {
     let mut linker = Linker::new(&engine.engine);
-    capabilities::link(&mut linker, grants)
-        .map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+    capabilities::link(&mut linker, grants).map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
     Ok(linker)
 }
 
 /// Names what is missing better than linking would: with the setting that grants it.
-fn check_imports(
-    engine: &Engine,
-    component: &Component,
-    grants: &Grants,
-) -> Result<(), LoadError> {
+fn check_imports(engine: &Engine, component: &Component, grants: &Grants) -> Result<(), LoadError> {
     let ty = component.component_type();
     for (name, item) in ty.imports(&engine.engine) {
         if let ComponentItem::ComponentInstance(instance) = &item.ty {

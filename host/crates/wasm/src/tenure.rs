@@ -76,6 +76,9 @@ impl Tenure {
             return;
         }
         let mut state = self.state();
-        state.as_mut().expect("a change loads first").apply(&effects.state);
+        state
+            .as_mut()
+            .expect("a change loads first")
+            .apply(&effects.state);
     }
 }

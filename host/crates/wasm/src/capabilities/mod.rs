@@ -102,20 +102,28 @@ static IMPORTS: [Import; 16] = [
 /// Why an import is not there, or `None` if it should be.
 pub(crate) fn missing(import: &str, grants: &Grants) -> Option<String> {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let known = IMPORTS.iter().find(|known| match known.name.strip_suffix('/') {
-        Some(_) => name.starts_with(known.name),
-        None => name == known.name,
-    });
+    let known = IMPORTS
+        .iter()
+        .find(|known| match known.name.strip_suffix('/') {
+            Some(_) => name.starts_with(known.name),
+            None => name == known.name,
+        });
     let Some(known) = known else {
         return Some("this host does not have".to_owned());
     };
     if name.starts_with("wasi:") && version.starts_with("0.3.") {
         return Some("is WASI 0.3; this host has WASI 0.2".to_owned());
     }
-    if let Some(Grant { is_given, setting, flag }) = known.grant
+    if let Some(Grant {
+        is_given,
+        setting,
+        flag,
+    }) = known.grant
         && !is_given(grants)
     {
-        let flag = flag.map_or(String::new(), |flag| format!(", or run it with --grant {flag}"));
+        let flag = flag.map_or(String::new(), |flag| {
+            format!(", or run it with --grant {flag}")
+        });
         return Some(format!(
             "needs a grant: write `{setting}` under [handler.grants]{flag}"
         ));

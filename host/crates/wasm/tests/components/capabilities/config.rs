@@ -44,7 +44,12 @@ async fn values_are_those_that_were_granted() {
     };
     let world = with_guest(|guest| guest.granted(grants));
     let instance = &mut world.instance().await;
-    for (key, answer) in [("currency", "EUR"), ("empty", ""), ("Currency", "02"), ("", "02")] {
+    for (key, answer) in [
+        ("currency", "EUR"),
+        ("empty", ""),
+        ("Currency", "02"),
+        ("", "02"),
+    ] {
         let (outcome, lines) = world.call(instance, &asking(1, key, "")).await;
         assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
         assert_eq!(lines, [answer], "{key}");

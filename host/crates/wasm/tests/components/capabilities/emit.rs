@@ -69,7 +69,10 @@ fn without_the_grant() {
 async fn what_is_emitted_comes_with_the_ack_as_it_was_given() {
     let world = world();
     let instance = &mut world.instance().await;
-    let attributes = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "é".to_owned())];
+    let attributes = vec![
+        ("a".to_owned(), "1".to_owned()),
+        ("b".to_owned(), "é".to_owned()),
+    ];
     let content = Content::new("audit", b"2\0\xff".to_vec(), attributes, 100).unwrap();
     let asked = Message {
         attempt: 1,
@@ -106,7 +109,10 @@ async fn number_and_bytes_are_bounded() {
     // One payload of 1,000 bytes is the most, and 2,000 bytes all of them, keys included.
     let sized = |bytes: usize| format!("3{}", "x".repeat(bytes - 1));
     let (told, sent) = emits(&world, instance, &asking(1, "audit", sized(1_001))).await;
-    assert_eq!((told.as_str(), sent.len()), ("error 01 error 01 error 01", 0));
+    assert_eq!(
+        (told.as_str(), sent.len()),
+        ("error 01 error 01 error 01", 0)
+    );
     let (told, sent) = emits(&world, instance, &asking(1, "audit", sized(1_000))).await;
     assert_eq!((told.as_str(), sent.len()), ("error 01 error 01", 1));
     let (told, sent) = emits(&world, instance, &asking(1, "audit", sized(995))).await;

@@ -53,7 +53,8 @@ const NOT_PERMITTED: &str = "error 31";
 fn world(files: Vec<Folder>) -> World {
     let guest = Guest {
         parts: &[LOG, PARTS, SAY, RUN].concat(),
-        body: &("(call $run (local.get 4) (local.get 5) (local.get 6) (local.get 7))".to_owned() + OK),
+        body: &("(call $run (local.get 4) (local.get 5) (local.get 6) (local.get 7))".to_owned()
+            + OK),
         world: "import wasi:filesystem/preopens@0.2.0; import wasi:filesystem/types@0.2.0;",
         ..Guest::default()
     };
@@ -102,7 +103,10 @@ async fn a_folder_is_read_and_written_only_if_that_was_granted() {
         let refused = does(&readable, path, payload).await;
         assert!(refused.starts_with("error"), "{path} {payload}: {refused}");
     }
-    assert_eq!(fs::read_to_string(dir.path().join("in/file")).unwrap(), "inside");
+    assert_eq!(
+        fs::read_to_string(dir.path().join("in/file")).unwrap(),
+        "inside"
+    );
     assert!(!dir.path().join("in/new").exists());
 
     let writable = world(inside(dir.path(), true));
@@ -124,7 +128,11 @@ async fn no_path_and_no_link_leads_out_of_it() {
     link(Path::new(".."), "up");
     link(Path::new("file"), "within");
     let world = world(inside(dir.path(), true));
-    assert_eq!(does(&world, "within", "").await, "inside", "links as such are fine");
+    assert_eq!(
+        does(&world, "within", "").await,
+        "inside",
+        "links as such are fine"
+    );
     let absolute = secret.to_str().unwrap();
     for path in [
         "../secret",
@@ -153,5 +161,8 @@ async fn a_folder_that_is_not_there_is_named() {
     gone[0].host = dir.path().join("gone");
     let refused = world(gone).module.probe().await.expect_err("it is gone");
     let text = refused.to_string();
-    assert!(text.contains("gone") && text.contains("granted folder"), "{text}");
+    assert!(
+        text.contains("gone") && text.contains("granted folder"),
+        "{text}"
+    );
 }

@@ -54,7 +54,8 @@ const DENIED: &str = "error 15";
 fn with_guest<T>(then: impl FnOnce(Guest<'_>) -> T) -> T {
     then(Guest {
         parts: &[LOG, PARTS, SAY, RUN].concat(),
-        body: &("(call $run (local.get 4) (local.get 5) (local.get 6) (local.get 7))".to_owned() + OK),
+        body: &("(call $run (local.get 4) (local.get 5) (local.get 6) (local.get 7))".to_owned()
+            + OK),
         world: "import wasi:http/types@0.2.0; import wasi:http/outgoing-handler@0.2.0;",
         ..Guest::default()
     })
@@ -108,7 +109,10 @@ fn answer(mut stream: TcpStream, moved: &str) -> Option<String> {
 
 async fn does(world: &World, instance: &mut Instance, authority: &str, path: &str) -> String {
     let (outcome, lines) = world.call(instance, &asking(1, authority, path)).await;
-    assert!(matches!(outcome, Outcome::Ok(_)), "{authority}{path}: {outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Ok(_)),
+        "{authority}{path}: {outcome:?}"
+    );
     lines.last().cloned().unwrap_or_default()
 }
 
@@ -129,11 +133,19 @@ async fn only_granted_origins_are_reached() {
     };
     let world = with_guest(|guest| guest.granted(grants));
     let instance = &mut world.instance().await;
-    assert_eq!(does(&world, instance, &origin, "/x?y=1").await, "00", "200 OK");
+    assert_eq!(
+        does(&world, instance, &origin, "/x?y=1").await,
+        "00",
+        "200 OK"
+    );
     let asked = granted.asked.recv().unwrap();
     assert_eq!(asked, format!("GET /x?y=1 HTTP/1.1 at {origin}"));
     // A redirect is an answer like others: whoever follows it asks again.
-    assert_eq!(does(&world, instance, &origin, "/moved").await, "02", "302 Found");
+    assert_eq!(
+        does(&world, instance, &origin, "/moved").await,
+        "02",
+        "302 Found"
+    );
     let port = other.port;
     for authority in [
         format!("127.0.0.1:{port}"),
@@ -149,7 +161,10 @@ async fn only_granted_origins_are_reached() {
         format!("user@{origin}"),
     ] {
         let told = does(&world, instance, &authority, "/").await;
-        assert!([DENIED, "no authority"].contains(&told.as_str()), "{authority}: {told}");
+        assert!(
+            [DENIED, "no authority"].contains(&told.as_str()),
+            "{authority}: {told}"
+        );
     }
     for path in [elsewhere.as_str(), "*", "//elsewhere"] {
         let told = does(&world, instance, &origin, path).await;
@@ -157,7 +172,10 @@ async fn only_granted_origins_are_reached() {
     }
     // Whatever it was asked came as a path of its own, and nothing came to the other.
     for asked in granted.asked.try_iter() {
-        assert!(asked.starts_with("GET /") && asked.ends_with(&origin), "{asked}");
+        assert!(
+            asked.starts_with("GET /") && asked.ends_with(&origin),
+            "{asked}"
+        );
     }
     assert!(other.asked.try_recv().is_err());
 }

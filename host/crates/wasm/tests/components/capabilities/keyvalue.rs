@@ -119,7 +119,10 @@ fn with_guest<T>(then: impl FnOnce(Guest<'_>) -> T) -> T {
 
 async fn does(world: &World, instance: &mut Instance, key: &str, payload: &str) -> String {
     let (outcome, lines) = world.call(instance, &asking(1, key, payload)).await;
-    assert!(matches!(outcome, Outcome::Ok(_)), "{key} {payload}: {outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Ok(_)),
+        "{key} {payload}: {outcome:?}"
+    );
     lines.join(" ")
 }
 
@@ -157,11 +160,19 @@ async fn it_is_the_state_of_the_handler() {
         ("b", "R", "b two b two"),
         ("c", "R", "none none"),
         ("", "L", "b n"),
-        ("", "L1", "cursor 1 was never given out: a list of keys is whole"),
+        (
+            "",
+            "L1",
+            "cursor 1 was never given out: a list of keys is whole",
+        ),
         ("b", "C", ""),
         ("", "L", "n"),
         ("n", "S-9", ""),
-        ("n", "I", "the value is no decimal 64-bit number, or the sum is none"),
+        (
+            "n",
+            "I",
+            "the value is no decimal 64-bit number, or the sum is none",
+        ),
         ("n", "G", "-9"),
         ("n", &long, "the name or value exceeds 64 bytes"),
         ("x", &large, ""),
@@ -169,14 +180,31 @@ async fn it_is_the_state_of_the_handler() {
         ("z", &large, ""),
         ("w", &large, "the partition's state exceeds 200 bytes"),
     ] {
-        assert_eq!(does(&world, instance, key, payload).await, answer, "{key} {payload}");
+        assert_eq!(
+            does(&world, instance, key, payload).await,
+            answer,
+            "{key} {payload}"
+        );
     }
     // A failed call leaves no trace, here as there.
     let (outcome, _) = world.call(instance, &asking(4, "n", "S1")).await;
     assert!(matches!(outcome, Outcome::Broken { .. }), "{outcome:?}");
     assert_eq!(does(&world, instance, "n", "G").await, "-9");
-    world.kept.away.store(true, std::sync::atomic::Ordering::Relaxed);
-    let next = World { tenure: world.module.tenure(crate::guests::context(), world.lines.clone(), world.kept.clone()), ..world };
+    world
+        .kept
+        .away
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    let next = World {
+        tenure: world.module.tenure(
+            crate::guests::context(),
+            world.lines.clone(),
+            world.kept.clone(),
+        ),
+        ..world
+    };
     let mut fresh = next.instance().await;
-    assert_eq!(does(&next, &mut fresh, "n", "G").await, "the state cannot be read now: away");
+    assert_eq!(
+        does(&next, &mut fresh, "n", "G").await,
+        "the state cannot be read now: away"
+    );
 }

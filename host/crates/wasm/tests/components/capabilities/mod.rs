@@ -28,12 +28,18 @@ fn every_capability_is_tested_granted_and_not() {
     let this = include_str!("mod.rs");
     for file in &capabilities {
         let name = file.strip_suffix(".rs").expect("only code is here");
-        assert!(this.contains(&format!("\nmod {name};")), "{file} is not compiled");
+        assert!(
+            this.contains(&format!("\nmod {name};")),
+            "{file} is not compiled"
+        );
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/components/capabilities")
             .join(file);
         let text = std::fs::read_to_string(path).expect("the tests");
-        assert!(text.contains("#[tokio::test]"), "{file} has no test that calls");
+        assert!(
+            text.contains("#[tokio::test]"),
+            "{file} has no test that calls"
+        );
         // These two need no grant.
         if !["context", "logging"].contains(&name) {
             assert!(text.contains("fn without_the_grant"), "{file}");

@@ -126,9 +126,17 @@ async fn what_is_written_is_read_and_what_is_wrong_is_told() {
         ("n", "n", "x y"),
         ("z", "n", ""),
     ] {
-        assert_eq!(does(&world, instance, key, payload).await, answer, "{key} {payload}");
+        assert_eq!(
+            does(&world, instance, key, payload).await,
+            answer,
+            "{key} {payload}"
+        );
     }
-    assert_eq!(world.kept.loads.load(Ordering::Relaxed), 1, "memory serves the rest");
+    assert_eq!(
+        world.kept.loads.load(Ordering::Relaxed),
+        1,
+        "memory serves the rest"
+    );
 }
 
 #[tokio::test]
@@ -140,7 +148,11 @@ async fn a_failed_call_leaves_no_trace_and_state_outlives_an_instance() {
         let (outcome, lines) = world.call(instance, &asking(attempt, "n", "i")).await;
         assert!(!matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
         assert_eq!(lines, ["14"], "it reads its own writes");
-        assert_eq!(does(&world, instance, "n", "g").await, "7", "after attempt {attempt}");
+        assert_eq!(
+            does(&world, instance, "n", "g").await,
+            "7",
+            "after attempt {attempt}"
+        );
     }
     // A call that is cancelled.
     {
@@ -153,7 +165,11 @@ async fn a_failed_call_leaves_no_trace_and_state_outlives_an_instance() {
     assert_eq!(does(&world, instance, "n", "i").await, "14");
     assert_eq!(world.kept.loads.load(Ordering::Relaxed), 1);
     // The next tenure begins with what was committed: here, nothing ever was.
-    let next = world.module.tenure(crate::guests::context(), world.lines.clone(), world.kept.clone());
+    let next = world.module.tenure(
+        crate::guests::context(),
+        world.lines.clone(),
+        world.kept.clone(),
+    );
     let mut fresh = world.module.instantiate(&next).await.expect("an instance");
     world.lines.take();
     let outcome = fresh.call(&asking(1, "n", "g")).await;
@@ -206,5 +222,8 @@ async fn a_change_outside_of_a_call_is_a_mistake_that_is_told() {
         ..Grants::default()
     });
     let refused = world.module.probe().await.expect_err("it changes state");
-    assert!(refused.to_string().contains("outside of a call"), "{refused}");
+    assert!(
+        refused.to_string().contains("outside of a call"),
+        "{refused}"
+    );
 }
