@@ -159,10 +159,10 @@ pub(crate) struct RunArgs {
     /// A member id that survives restarts; without it every start is a member of its own
     #[arg(long, value_name = "ID")]
     pub(crate) member: Option<MemberId>,
-    /// Not available in this version
-    #[arg(long, value_name = "GRANT")]
+    /// What the handler may touch: state, emit=STREAM, http=https://HOST; may be repeated
+    #[arg(long, value_name = "GRANT", requires = "module")]
     pub(crate) grant: Vec<String>,
-    /// Validates configuration and modules, and ends
+    /// Validates configuration, modules and grants, and ends
     #[arg(long)]
     pub(crate) check: bool,
     /// Waits for Redis for ever instead of 10 s

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::HandlerName;
 use segmenter_core::port::Start;
+use segmenter_wasm::Grants;
 
 use super::Usage;
 use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
-    ATTEMPTS, BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig, SESSION_TIMEOUT,
+    self, ATTEMPTS, BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig,
+    SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
 
@@ -42,12 +44,6 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
 }
 
 fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
-    if let Some(grant) = args.grant.first() {
-        let why = format!(
-            "--grant {grant}: grants are not available in this version; handlers run without any"
-        );
-        return Err(Usage(why).into());
-    }
     let Some(module) = args.module else {
         let path = args.config.unwrap_or_else(|| DEFAULT_FILE.into());
         if path == Path::new(DEFAULT_FILE) && !path.exists() {
@@ -76,6 +72,10 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         ))
         .into());
     };
+    let mut grants = Grants::default();
+    for text in &args.grant {
+        config::grant(&mut grants, text).map_err(|e| Usage(format!("--grant {text}: {e}")))?;
+    }
     let handler = HandlerConfig {
         name: name_of(&module)?,
         stream,
@@ -90,6 +90,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         backoff: BACKOFF,
         attempts: ATTEMPTS,
         exhausted: Exhausted::default(),
+        grants,
     };
     Ok(Config {
         namespace: global.namespace(),

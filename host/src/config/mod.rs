@@ -1,6 +1,7 @@
 //! The configuration of a host: read, checked whole, with every default filled in. Knows the file and
 //! its ranges; must not ask Redis or load a module.
 
+mod grants;
 mod keys;
 mod nearest;
 mod read;
@@ -13,6 +14,9 @@ use segmenter_core::backoff::Backoff;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
 use segmenter_core::port::Start;
+use segmenter_wasm::Grants;
+
+pub(crate) use grants::flag as grant;
 
 pub const NAMESPACE: &str = "default";
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,6 +72,8 @@ pub struct HandlerConfig {
     /// At one message, the first included: 1 to 1,000,000; 5 unless set.
     pub attempts: u32,
     pub exhausted: Exhausted,
+    /// None unless set. Folders are absolute, or relative to the working directory.
+    pub grants: Grants,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,9 @@ use segmenter_core::consumer::Exhausted;
 use segmenter_core::limits::PARTITIONS_MAX;
 use segmenter_core::names::{Namespace, Shape};
 use segmenter_core::port::Start;
+use segmenter_wasm::Grants;
 
+use super::grants;
 use super::keys::Keys;
 use super::{
     ATTEMPTS, BACKOFF, Config, ConfigError, DEADLINE, DRAIN_TIMEOUT, HandlerConfig, Limits,
@@ -140,10 +142,10 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         Some(keys) => retry(keys)?,
         None => (BACKOFF, ATTEMPTS, Exhausted::default()),
     };
-    if keys.has("grants") {
-        let why = format!("{LATER}; handlers run without any grant");
-        return Err(keys.refused("grants", why));
-    }
+    let grants = match keys.table("grants", grants::KEYS)? {
+        Some(keys) => grants::read(keys, folder)?,
+        None => Grants::default(),
+    };
     let module = folder.join(module);
     Ok(HandlerConfig {
         name,
@@ -156,6 +158,7 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         backoff,
         attempts,
         exhausted,
+        grants,
     })
 }
 

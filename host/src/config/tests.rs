@@ -184,11 +184,6 @@ fn settings_of_later_versions_are_refused_not_ignored() {
     for (from, to, says) in [
         ("\"reuse\"", "\"fresh\"", "fresh"),
         ("handlers/billing.wasm", "deployed", "deployed"),
-        (
-            "[handler.retry]",
-            "[handler.grants]\nstate = true\n[handler.retry]",
-            "grants",
-        ),
     ] {
         check(
             &WHOLE.replacen(from, to, 1),
@@ -212,4 +207,105 @@ fn two_of_a_kind_are_refused() {
     );
     let stream = "[[stream]]\nname='s'\npartitions=1\ncapacity=1\n";
     check(&stream.repeat(2), &["[[stream]]", "\"s\""]);
+}
+
+/// [`WHOLE`] with this in its grants.
+fn granting(grants: &str) -> String {
+    WHOLE.replacen(
+        "[handler.retry]",
+        &format!("[handler.grants]\n{grants}\n[handler.retry]"),
+        1,
+    )
+}
+
+#[test]
+fn grants_are_read_and_nothing_is_granted_unasked() {
+    let config = Config::parse(WHOLE, Path::new("dir")).unwrap();
+    assert_eq!(config.handlers[0].grants, Grants::default());
+    let text = granting(
+        r#"emit = ["invoices", "audit"]
+state = true
+http = ["https://api.example.com", "http://localhost:8080"]
+files = [{ host = "data", guest = "/data" }, { host = "/abs", guest = "/out", write = true }]
+env = { REGION = "eu" }
+config = { currency = "EUR", "any key" = "" }"#,
+    );
+    let config = Config::parse(&text, Path::new("dir")).unwrap();
+    let grants = &config.handlers[0].grants;
+    let emit: Vec<_> = grants.emit.iter().map(|name| name.as_str()).collect();
+    assert_eq!(emit, ["audit", "invoices"]);
+    assert!(grants.state);
+    assert_eq!(grants.http.len(), 2);
+    let files: Vec<_> = grants
+        .files
+        .iter()
+        .map(|f| (f.host.as_path(), f.guest.as_str(), f.write))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            (Path::new("dir/data"), "/data", false),
+            (Path::new("/abs"), "/out", true)
+        ]
+    );
+    assert_eq!(grants.env["REGION"], "eu");
+    assert_eq!(grants.config.as_ref().unwrap()["any key"], "");
+}
+
+#[test]
+fn a_grant_that_cannot_be_given_says_why() {
+    for (grants, says) in [
+        ("stat = true", &["\"stat\"", "mean \"state\"", "grants"][..]),
+        ("state = \"yes\"", &["state is a text", "true nor false"]),
+        ("emit = \"invoices\"", &["emit is a text", "list of texts"]),
+        ("emit = [1]", &["emit is a list with a number"]),
+        ("emit = [\"in voices\"]", &["emit", "in voices"]),
+        (
+            "http = [\"api.example.com\"]",
+            &["no origin", "https://HOST"],
+        ),
+        ("http = [\"https://a/b\"]", &["line 24:", "has a path"]),
+        ("files = [\"data\"]", &["files is a text", "list of tables"]),
+        (
+            "files = [{ host = \"data\" }]",
+            &["files number 1", "guest is missing"],
+        ),
+        (
+            "files = [{ host = \"data\", guest = \"data\" }]",
+            &["guest is \"data\"", "absolute"],
+        ),
+        (
+            "files = [{ host = \"data\", guest = \"/a/../b\" }]",
+            &["guest", "absolute"],
+        ),
+        (
+            "files = [{ host = \"a\", guest = \"/d\" }, { host = \"b\", guest = \"/d\" }]",
+            &["files number 2", "two folders", "/d"],
+        ),
+        ("env = { N = 1 }", &["env: N is a number"]),
+        ("env = { \"A=B\" = \"x\" }", &["env", "A=B"]),
+        ("config = true", &["config is true", "table"]),
+    ] {
+        check(&granting(grants), says);
+    }
+}
+
+#[test]
+fn grants_of_the_command_line_add_up() {
+    let mut grants = Grants::default();
+    for text in ["state", "emit=a", "emit=b", "http=https://x"] {
+        grant(&mut grants, text).unwrap();
+    }
+    assert!(grants.state);
+    assert_eq!((grants.emit.len(), grants.http.len()), (2, 1));
+    for (text, says) in [
+        ("stat", "known are"),
+        ("state=yes", "known are"),
+        ("emit=", "name"),
+        ("http=x", "no origin"),
+        ("files=data", "configuration file"),
+    ] {
+        let error = grant(&mut grants, text).unwrap_err();
+        assert!(error.contains(says), "{text}: {error}");
+    }
 }

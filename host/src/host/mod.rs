@@ -12,6 +12,7 @@ pub mod telemetry;
 mod wasm;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use anyhow::Context;
 use segmenter_core::backoff::Backoff;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::member::Exit;
-use segmenter_core::names::{GroupName, HandlerName, MemberId, StreamId};
+use segmenter_core::names::{GroupName, HandlerName, MemberId, StreamId, StreamName};
 use segmenter_core::port::{Failure, Start};
 use segmenter_core::time::Duration;
 use segmenter_redis::{Address, Broker};
@@ -62,6 +63,8 @@ pub struct Plan {
     pub deadline: Duration,
     /// Bytes, inclusive.
     pub payload_max: usize,
+    /// Streams of the namespace that it may emit to.
+    pub emit: BTreeSet<StreamName>,
 }
 
 /// Speaks for the host; says that Redis is away once, not once per request.
@@ -134,6 +137,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
             module: loaded.module,
             plan: loaded.plan,
             partitions: shape.shape.partitions(),
+            broker: broker.clone(),
             log,
         };
         handlers.push((plan, Arc::new(handler)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
+use segmenter_core::effects::EffectLimits;
 use segmenter_core::limits;
 use segmenter_core::names::{Namespace, Partition, StreamId, Uid};
 use segmenter_core::port::{
@@ -56,8 +57,11 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
         let limits = Limits {
             deadline: handler.limits.deadline,
             memory_bytes: handler.limits.memory_bytes,
+            payload_bytes: limits::PAYLOAD_BYTES_MAX,
+            effects: EffectLimits::default(),
         };
-        let module = Module::load(&engine, &bytes, limits)
+        folders(handler)?;
+        let module = Module::load(&engine, &bytes, limits, handler.grants.clone())
             .with_context(|| format!("handler {}: module {}", handler.name, path.display()))?;
         module.probe().await.with_context(|| {
             format!(
@@ -81,6 +85,7 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
             exhausted: handler.exhausted,
             deadline: handler.limits.deadline,
             payload_max: limits::PAYLOAD_BYTES_MAX,
+            emit: handler.grants.emit.clone(),
         };
         say.event(&telemetry::Event::Starting {
             handler: plan.handler.as_str(),
@@ -91,6 +96,26 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
         loaded.push(Loaded { plan, module });
     }
     Ok(loaded)
+}
+
+/// A granted folder must be there: a handler would else find out at its first message.
+fn folders(handler: &HandlerConfig) -> anyhow::Result<()> {
+    for folder in &handler.grants.files {
+        let path = folder.host.display();
+        let found = std::fs::metadata(&folder.host).with_context(|| {
+            format!(
+                "handler {}: grants, files: looking at the host folder {path}",
+                handler.name
+            )
+        })?;
+        if !found.is_dir() {
+            bail!(
+                "handler {}: grants, files: {path} is no folder; grant the folder that it lies in",
+                handler.name
+            );
+        }
+    }
+    Ok(())
 }
 
 /// One instance per partition of every handler. A stream that is not in the file may have any number of

@@ -5,6 +5,7 @@ mod ancestor;
 mod bad_input;
 mod chaos;
 mod crash;
+mod examples;
 mod failure;
 mod flow;
 mod load;

@@ -65,3 +65,7 @@ pub const COMMIT_EFFECT_BYTES: usize = 4 * 1024 * 1024;
 pub const DEAD_ENTRIES_MAX: u64 = 100_000;
 /// Bytes of the dead letters that a group keeps per partition.
 pub const DEAD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Connections of one handler instance to granted HTTP servers, at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Bytes that the headers of one HTTP request or response take in memory.
+pub const HTTP_FIELDS_BYTES_MAX: usize = 32 * 1024;

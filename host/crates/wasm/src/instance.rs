@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use segmenter_core::effects::Effects;
+use segmenter_core::effects::Draft;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
 use segmenter_core::outcome::{Fault, Outcome};
@@ -16,9 +16,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::segmenter::handler::types::{EntryId, Failure, Message as WitMessage};
 use crate::bindings::{MessageHandler, MessageHandlerPre};
+use crate::capabilities::{self, Http};
+use crate::grants::Grants;
 use crate::limiter::Limiter;
 use crate::module::{Limits, PartitionContext};
-use crate::output::{self, LogSink, Output, Stream};
+use crate::output::{self, Output};
+use crate::tenure::Tenure;
 
 /// Handles that a guest may hold at once.
 const RESOURCES_MAX: usize = 10_000;
@@ -32,10 +35,16 @@ pub struct InstantiateError(String);
 pub(crate) struct State {
     pub(crate) context: PartitionContext,
     pub(crate) output: Output,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) limits: Limits,
+    pub(crate) tenure: Tenure,
+    /// What the call has changed so far; none: there is no call.
+    pub(crate) draft: Option<Draft>,
+    pub(crate) http: Http,
+    pub(crate) table: ResourceTable,
     limiter: Limiter,
     deadline: Instant,
     wasi: WasiCtx,
-    table: ResourceTable,
 }
 
 impl WasiView for State {
@@ -59,20 +68,22 @@ impl Instance {
         engine: &wasmtime::Engine,
         pre: &MessageHandlerPre<State>,
         limits: Limits,
-        context: PartitionContext,
-        sink: Arc<dyn LogSink>,
+        grants: Arc<Grants>,
+        tenure: Tenure,
     ) -> Result<Instance, InstantiateError> {
-        let output = Output::new(sink, context.partition);
-        // Nothing is granted: no arguments, environment, folders, input or addresses.
-        let wasi = WasiCtx::builder()
-            .stdout(output.stream(Stream::Stdout))
-            .stderr(output.stream(Stream::Stderr))
-            .build();
+        let context = tenure.context().clone();
+        let output = Output::new(tenure.sink(), context.partition);
+        let wasi = capabilities::wasi(&grants, &output).map_err(InstantiateError)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let state = State {
             context,
             output: output.clone(),
+            http: Http::new(grants.clone(), output.clone()),
+            grants,
+            limits,
+            tenure,
+            draft: None,
             limiter: Limiter::new(limits.memory_bytes),
             deadline: Instant::now() + limits.deadline,
             wasi,
@@ -141,6 +152,7 @@ impl Instance {
         let output = state.output.clone();
         output.begin(message);
         state.limiter.refused = false;
+        state.draft = Some(Draft::default());
         state.deadline = Instant::now() + self.limits.deadline;
         self.store.set_epoch_deadline(1);
         // Until the call has come back, also if this future is dropped.
@@ -149,10 +161,19 @@ impl Instance {
         let call = handler.call_handle(&mut self.store, argument);
         let result = within(self.limits.deadline, call).await;
         output.end();
+        // What does not end well leaves no trace.
+        let state = self.store.data_mut();
+        let draft = state.draft.take().unwrap_or_default();
         match result {
-            Some(Ok(result)) => {
+            Some(Ok(Ok(()))) => {
                 self.dead = false;
-                outcome(result)
+                let effects = draft.finish();
+                state.tenure.apply(&effects);
+                Outcome::Ok(effects)
+            }
+            Some(Ok(Err(failure))) => {
+                self.dead = false;
+                failed(failure)
             }
             Some(Err(error)) => {
                 let limiter = &self.store.data().limiter;
@@ -179,14 +200,13 @@ async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Option<
     }
 }
 
-fn outcome(result: Result<(), Failure>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Ok(Effects::default()),
-        Err(Failure::Retry(info)) => Outcome::Retry {
+fn failed(failure: Failure) -> Outcome {
+    match failure {
+        Failure::Retry(info) => Outcome::Retry {
             reason: bounded(info.reason),
             after: info.after_ms.map(|ms| Duration::from_millis(u64::from(ms))),
         },
-        Err(Failure::Reject(reason)) => Outcome::Reject {
+        Failure::Reject(reason) => Outcome::Reject {
             reason: bounded(reason),
         },
     }

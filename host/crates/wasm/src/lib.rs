@@ -4,12 +4,16 @@
 mod bindings;
 mod capabilities;
 mod engine;
+mod grants;
 mod instance;
 mod limiter;
 mod module;
 mod output;
+mod tenure;
 
 pub use engine::{Engine, EngineConfig, EngineError};
+pub use grants::{Folder, Grants, Origin, OriginError};
 pub use instance::{Instance, InstantiateError};
 pub use module::{Limits, LoadError, Module, PartitionContext};
 pub use output::{GuestLine, Level, LogSink};
+pub use tenure::{StateSource, Tenure};

@@ -58,6 +58,7 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
             drain_timeout: Duration::from_secs(10),
             retry: segmenter::config::BACKOFF,
             payload_max: limits::PAYLOAD_BYTES_MAX,
+            emit: Default::default(),
         };
         serve_native(broker, plan, Noop("native".parse()?), Format::Json).await?;
         Ok(())

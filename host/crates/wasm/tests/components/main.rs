@@ -2,6 +2,7 @@
 //! They are made of a few lines of WebAssembly text, so that no toolchain is needed.
 
 mod calls;
+mod capabilities;
 mod guests;
 mod load;
 mod sandbox;
