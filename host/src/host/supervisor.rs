@@ -239,6 +239,7 @@ impl<H: Handler> Supervisor<H> {
         {
             let consumer = Consumer::new(ConsumerConfig {
                 partition,
+                group: self.plan.group.clone(),
                 incarnation: self.incarnation.clone(),
                 version: self.handler.version().clone(),
                 retry: self.plan.retry,

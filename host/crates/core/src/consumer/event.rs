@@ -6,7 +6,7 @@ use crate::backoff::Backoff;
 use crate::entry::RawEntry;
 use crate::lease::{Epoch, Fence, LeaseView};
 use crate::message::{EntryId, Message};
-use crate::names::{Incarnation, Partition, Version};
+use crate::names::{GroupName, Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
 use crate::time::Duration;
@@ -15,6 +15,8 @@ use crate::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub partition: Partition,
+    /// What names another one is acked unhandled.
+    pub group: GroupName,
     pub incarnation: Incarnation,
     /// Of the module that handles; dead letters name it.
     pub version: Version,

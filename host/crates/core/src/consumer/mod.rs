@@ -255,7 +255,7 @@ impl Consumer {
             return None;
         }
         match tenure.queue.pop_front() {
-            Some(Entry::Ours { id, content }) => {
+            Some(Entry::Ours { id, content, .. }) => {
                 tenure.queue_bytes = tenure.queue_bytes.saturating_sub(content.bytes());
                 self.call = Call::Running {
                     epoch: tenure.epoch,
