@@ -9,6 +9,7 @@ use crate::message::{EntryId, Message};
 use crate::names::{GroupName, Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
+use crate::relay::Room;
 use crate::time::Duration;
 
 /// What a consumer is told once.
@@ -56,6 +57,8 @@ pub enum Event {
         result: Result<CommitReply, Failure>,
     },
     Released(Result<ReleaseReply, Failure>),
+    /// The outbox is full by now, or not any more: whoever relays it says so.
+    Outbox(Room),
     /// What the lease says, and what this consumer claimed when that was asked.
     Verified {
         claim: Claim,

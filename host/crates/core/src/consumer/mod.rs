@@ -32,6 +32,7 @@ use crate::limits;
 use crate::message::{EntryId, Message};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply};
+use crate::relay::Room;
 use crate::time::Time;
 
 pub use event::{BROKER_BACKOFF, Claim, Command, Config, Event, Phase, Settled};
@@ -75,6 +76,10 @@ pub struct Consumer {
     refused_since: Option<Time>,
     /// The halt that people were told of, and not yet of its end.
     halt_told: Option<String>,
+    /// Of the outbox. Without any the next message waits, which costs it no attempt.
+    room: Room,
+    /// With a little room, when the next call may begin.
+    little_at: Time,
     noise: u64,
 }
 
@@ -97,6 +102,8 @@ impl Consumer {
             lost_at: Time::ZERO,
             refused_since: None,
             halt_told: None,
+            room: Room::Free,
+            little_at: Time::ZERO,
             noise,
         }
     }
@@ -146,6 +153,12 @@ impl Consumer {
             Event::Handled { message, outcome } => self.handled(now, message, outcome),
             Event::Committed { epoch, result } => self.committed(now, epoch, result),
             Event::Released(result) => self.released(now, result),
+            Event::Outbox(room) => {
+                if self.room == Room::Free {
+                    self.little_at = now + limits::OUTBOX_FULL_EVERY;
+                }
+                self.room = room;
+            }
             Event::Verified { claim, found } => self.verified(now, claim, found),
         }
     }
@@ -207,7 +220,11 @@ impl Consumer {
                 }
                 // With the window over, the next sync wakes us.
                 if !tenure.queue.is_empty() && self.call == Call::None && now < trust_until {
-                    at(tenure.head_not_before);
+                    match self.room {
+                        Room::Free => at(tenure.head_not_before),
+                        Room::Little { .. } => at(tenure.head_not_before.max(self.little_at)),
+                        Room::None { .. } => {}
+                    }
                 }
             }
             _ => {}
@@ -247,7 +264,13 @@ impl Consumer {
         if let Some(read) = tenure.read_more() {
             return Some(read);
         }
-        let may_call = self.call == Call::None
+        let outbox_has_room = match self.room {
+            Room::Free => true,
+            Room::Little { .. } => now >= self.little_at,
+            Room::None { .. } => false,
+        };
+        let may_call = outbox_has_room
+            && self.call == Call::None
             && now < trust_until
             && now >= tenure.head_not_before
             && tenure.has_room();
@@ -260,6 +283,7 @@ impl Consumer {
                 self.call = Call::Running {
                     epoch: tenure.epoch,
                 };
+                self.little_at = now + limits::OUTBOX_FULL_EVERY;
                 Some(Command::Call {
                     epoch: tenure.epoch,
                     message: Message {
