@@ -9,6 +9,7 @@ mod demo;
 mod guests;
 mod server;
 mod servers;
+mod sim;
 mod source;
 mod test;
 mod toolchain;
@@ -59,6 +60,12 @@ enum Command {
         #[arg(long, default_value_t = 1_000, value_name = "MS")]
         session_timeout_ms: u64,
     },
+    /// Simulates groups in virtual time with faults: `--seed N`, or `--seeds A..B` (B excluded)
+    Sim {
+        /// Passed on to the simulator; without any it says what it takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// A throw-away server on 127.0.0.1:6379 for trying things, until Ctrl-C
     Server {
         #[arg(long, default_value_t = 6379)]
@@ -85,6 +92,7 @@ fn main() -> ExitCode {
             format!("--rate={rate}"),
             format!("--session-timeout-ms={session_timeout_ms}"),
         ]),
+        Command::Sim { args } => sim::run(&args),
         Command::Server { port } => server::run(port),
     };
     match result {

@@ -97,6 +97,8 @@ const UNIT: &[&str] = &[
     "binary",
     "--test",
     "vectors",
+    "--test",
+    "simulation",
 ];
 /// What is held against a server.
 const SERVER: &[&str] = &[

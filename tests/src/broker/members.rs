@@ -10,6 +10,8 @@ use segmenter_core::names::{Incarnation, MemberId, Uid};
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{Duty, Install, InstallReply, Membership, Sync, SyncKind, SyncReply};
 
+use super::{Mutations, Share};
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members {
     /// The stream's; `None`: nobody ever joined.
@@ -24,6 +26,7 @@ pub(super) struct Members {
     last_sync_ms: u64,
     members: BTreeMap<MemberId, Member>,
     news: Vec<News>,
+    mutations: Mutations,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +44,26 @@ struct Member {
 }
 
 impl Members {
+    pub(super) fn new(mutations: Mutations) -> Members {
+        Members {
+            mutations,
+            ..Members::default()
+        }
+    }
+
+    pub(super) fn shares(&self) -> BTreeMap<MemberId, Share> {
+        let share = |(name, m): (&MemberId, &Member)| {
+            let share = Share {
+                assigned: m.assignment.clone(),
+                owned: m.owned.clone(),
+                refused: m.refused.clone(),
+                draining: m.draining,
+            };
+            (name.clone(), share)
+        };
+        self.members.iter().map(share).collect()
+    }
+
     pub(super) fn names(&self) -> Vec<MemberId> {
         self.members.keys().cloned().collect()
     }
@@ -69,7 +92,7 @@ impl Members {
                     *self = Members {
                         uid: Some(r.uid.clone()),
                         last_sync_ms: now_ms,
-                        ..Members::default()
+                        ..Members::new(self.mutations)
                     };
                 }
             }
@@ -82,7 +105,8 @@ impl Members {
             (SyncKind::Leave, _) if !ours => return SyncReply::Left,
             _ => {}
         }
-        if holder.is_some_and(|m| ours && r.counter <= m.counter) {
+        let overtaken = holder.is_some_and(|m| ours && r.counter <= m.counter);
+        if overtaken && !self.mutations.overtaken_syncs {
             return SyncReply::Overtaken;
         }
         if holder.is_none() && self.members.len() >= limits::MEMBERS_MAX {
@@ -233,7 +257,10 @@ impl Members {
         }
         let known = member.assignment.digest() == r.known;
         if (r.wants || !known) && settled && !tell_owned && !r.draining {
-            granted = member.assignment.minus(&member.owned).minus(&others);
+            granted = member.assignment.minus(&member.owned);
+            if !self.mutations.granted_unreleased {
+                granted = granted.minus(&others);
+            }
             if !granted.is_empty() {
                 member.owned.extend(granted.iter());
                 member.owned_digest = None;

@@ -8,7 +8,7 @@ mod partition;
 use std::collections::BTreeMap;
 
 use segmenter_core::entry::{Fields, RawEntry};
-use segmenter_core::lease::Lease;
+use segmenter_core::lease::{Fence, Lease};
 use segmenter_core::member::News;
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
@@ -30,6 +30,37 @@ pub struct MemoryBroker {
     streams: BTreeMap<StreamId, Stream>,
     groups: BTreeMap<(StreamId, GroupName), Members>,
     news: Vec<(StreamId, GroupName, News)>,
+    mutations: Mutations,
+}
+
+/// Protections that are taken out, to see whether a test notices. None, unless asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mutations {
+    /// Whoever sends it, in whatever epoch.
+    pub fence_without_owner: bool,
+    /// Whatever it builds on.
+    pub fence_without_from: bool,
+    /// Behind the fastest group instead of the slowest.
+    pub trim_behind_fastest: bool,
+    /// A sync is obeyed although a later one was seen.
+    pub overtaken_syncs: bool,
+    /// A partition is granted although another live member has it.
+    pub granted_unreleased: bool,
+}
+
+impl Mutations {
+    /// The fence as the mutated broker compares it.
+    fn bend(self, fence: &mut Fence, lease: &Lease) {
+        if self.fence_without_owner
+            && let Some(owner) = &lease.owner
+        {
+            fence.incarnation = owner.incarnation.clone();
+            fence.epoch = lease.epoch;
+        }
+        if self.fence_without_from {
+            fence.from = lease.acked;
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +72,17 @@ struct Stream {
     partitions: Vec<Log>,
 }
 
+/// A member as the next assignment finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// By the last assignment.
+    pub assigned: PartitionSet,
+    /// As it reported, with what was granted since.
+    pub owned: PartitionSet,
+    pub refused: PartitionSet,
+    pub draining: bool,
+}
+
 /// A dead letter as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDead {
@@ -50,6 +92,14 @@ pub struct KeptDead {
 }
 
 impl MemoryBroker {
+    /// Without some of its protections.
+    pub fn mutated(mutations: Mutations) -> MemoryBroker {
+        MemoryBroker {
+            mutations,
+            ..MemoryBroker::default()
+        }
+    }
+
     /// Executes a request at `now_us` of the broker's clock.
     pub fn execute(&mut self, now_us: u64, request: Request) -> Result<Reply, Failure> {
         Ok(match request {
@@ -105,6 +155,16 @@ impl MemoryBroker {
         self.partition(stream, partition)
             .map(|log| log.entries().cloned().collect())
             .unwrap_or_default()
+    }
+
+    /// The entries of a partition, where they lie.
+    pub fn entries(
+        &self,
+        stream: &StreamId,
+        partition: Partition,
+    ) -> impl DoubleEndedIterator<Item = &RawEntry> {
+        let log = self.partition(stream, partition);
+        log.into_iter().flat_map(Log::entries)
     }
 
     pub fn lease(
@@ -243,6 +303,12 @@ impl MemoryBroker {
         members.assignment()
     }
 
+    /// Each live member of a group, as the next assignment finds it.
+    pub fn shares(&self, stream: &StreamId, group: &GroupName) -> BTreeMap<MemberId, Share> {
+        let members = self.groups.get(&(stream.clone(), group.clone()));
+        members.map(Members::shares).unwrap_or_default()
+    }
+
     fn partition(&self, stream: &StreamId, partition: Partition) -> Option<&Log> {
         self.streams.get(stream)?.partitions.get(index(partition))
     }
@@ -262,12 +328,13 @@ impl MemoryBroker {
 
     fn register(&mut self, r: Register) -> RegisterReply {
         let existed = self.streams.contains_key(&r.stream);
+        let mutations = self.mutations;
         let stream = self.streams.entry(r.stream).or_insert_with(|| Stream {
             uid: r.uid,
             shape: r.shape,
             retain: r.retain.unwrap_or(0),
             deleting: false,
-            partitions: r.shape.all().map(|_| Log::default()).collect(),
+            partitions: r.shape.all().map(|_| Log::new(mutations)).collect(),
         });
         if stream.deleting {
             return RegisterReply::Deleting;
@@ -430,17 +497,22 @@ impl MemoryBroker {
     }
 
     fn release(&mut self, r: &Release) -> ReleaseReply {
+        let mutations = self.mutations;
+        let mut fence = r.fence.clone();
         let lease = self
             .partition_mut(&r.stream, r.partition)
             .and_then(|log| log.lease_mut(&r.group));
         match lease {
             None => ReleaseReply::Fenced { found: None },
-            Some(lease) => match lease.release(&r.fence) {
-                true => ReleaseReply::Released,
-                false => ReleaseReply::Fenced {
-                    found: Some(lease.view()),
-                },
-            },
+            Some(lease) => {
+                mutations.bend(&mut fence, lease);
+                match lease.release(&fence) {
+                    true => ReleaseReply::Released,
+                    false => ReleaseReply::Fenced {
+                        found: Some(lease.view()),
+                    },
+                }
+            }
         }
     }
 
@@ -469,7 +541,7 @@ impl MemoryBroker {
         let reply = self
             .groups
             .entry(key.clone())
-            .or_default()
+            .or_insert_with(|| Members::new(self.mutations))
             .sync(now_us / 1_000, r);
         self.publish(key);
         reply

@@ -12,7 +12,7 @@ use segmenter_core::port::{
     Position, Redriven, Sourced, Stamped, Start, Waiting,
 };
 
-use super::KeptDead;
+use super::{KeptDead, Mutations};
 
 const LAST_ID: EntryId = EntryId {
     ms: u64::MAX,
@@ -28,6 +28,7 @@ pub(super) struct Log {
     leases: BTreeMap<GroupName, Lease>,
     foreign: BTreeMap<GroupName, Foreign>,
     dead: BTreeMap<GroupName, Vec<KeptDead>>,
+    mutations: Mutations,
     state: BTreeMap<GroupName, BTreeMap<String, Vec<u8>>>,
     outbox: BTreeMap<GroupName, Outbox>,
     /// The last stamp of each source that appended here.
@@ -51,7 +52,14 @@ struct Foreign {
 }
 
 impl Log {
-    pub(super) fn entries(&self) -> impl Iterator<Item = &RawEntry> {
+    pub(super) fn new(mutations: Mutations) -> Log {
+        Log {
+            mutations,
+            ..Log::default()
+        }
+    }
+
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &RawEntry> {
         self.entries.iter()
     }
 
@@ -324,13 +332,14 @@ impl Log {
     pub(super) fn commit(
         &mut self,
         now_ms: u64,
-        r: Commit,
+        mut r: Commit,
         retain: u64,
     ) -> Result<CommitReply, Failure> {
-        let (last_id, added) = (self.last_id, self.added);
+        let (last_id, added, mutations) = (self.last_id, self.added, self.mutations);
         let Some(lease) = self.leases.get_mut(&r.group) else {
             return Ok(CommitReply::Fenced { found: None });
         };
+        mutations.bend(&mut r.fence, lease);
         if lease.admits(&r.fence) && r.to < r.fence.from {
             return Err(Failure::Fatal(format!(
                 "commit to {} goes behind {}",
@@ -489,8 +498,12 @@ impl Log {
                 count(self.entries.iter().filter(|e| e.id >= from).count()),
             )
         });
-        ours.chain(foreign)
-            .reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))
+        ours.chain(foreign).reduce(|(a, b), (c, d)| {
+            if self.mutations.trim_behind_fastest {
+                return (a.max(c), b.min(d));
+            }
+            (a.min(c), b.max(d))
+        })
     }
 
     fn len(&self) -> u64 {

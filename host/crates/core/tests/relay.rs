@@ -127,6 +127,11 @@ impl World {
             }
             self.requests[who].push_back(command);
         }
+        let next = self.relays[who].poll_timeout();
+        assert!(
+            next.is_none_or(|next| next > self.now),
+            "nothing to do, and yet it asks to be polled at once: a hot loop"
+        );
     }
 
     fn is_somewhere(&self, stamp: EntryId) -> bool {

@@ -205,11 +205,12 @@ impl Consumer {
             at(trust_until);
         }
         match &self.state {
+            // Until the old call has ended, its end wakes us.
             State::Acquiring {
                 asked: false,
                 not_before,
-            }
-            | State::Releasing {
+            } if self.call == Call::None => at(*not_before),
+            State::Releasing {
                 asked: false,
                 not_before,
                 ..
@@ -218,8 +219,9 @@ impl Consumer {
                 if tenure.committing.is_none() && tenure.settled > tenure.acked {
                     at(tenure.commit_not_before);
                 }
-                // With the window over, the next sync wakes us.
-                if !tenure.queue.is_empty() && self.call == Call::None && now < trust_until {
+                // With the window over, the next sync wakes us; while draining, the commit's answer does.
+                let may_call = tenure.takes_calls() && self.call == Call::None;
+                if may_call && !tenure.queue.is_empty() && now < trust_until {
                     match self.room {
                         Room::Free => at(tenure.head_not_before),
                         Room::Little { .. } => at(tenure.head_not_before.max(self.little_at)),
@@ -270,10 +272,10 @@ impl Consumer {
             Room::None { .. } => false,
         };
         let may_call = outbox_has_room
+            && tenure.takes_calls()
             && self.call == Call::None
             && now < trust_until
-            && now >= tenure.head_not_before
-            && tenure.has_room();
+            && now >= tenure.head_not_before;
         if !may_call {
             return None;
         }

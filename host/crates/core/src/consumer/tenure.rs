@@ -87,6 +87,12 @@ impl Tenure {
         }
     }
 
+    /// Whether the next message may be called at all: not while draining, and not before the next commit
+    /// has room for what it may cause.
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.draining && self.has_room()
+    }
+
     pub(super) fn settle(&mut self, id: EntryId) {
         self.settled = id;
         self.settled_read = self.settled_read.saturating_add(1);

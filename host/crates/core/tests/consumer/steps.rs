@@ -545,3 +545,15 @@ fn with_a_full_outbox_the_next_message_waits_and_uses_no_attempt() {
     c.event(Event::Outbox(Room::Free));
     assert_eq!(c.the_call().id, id(3));
 }
+
+/// Found by the simulator: seed 4294.
+#[test]
+fn a_partition_that_drains_waits_for_its_commit_without_a_hot_loop() {
+    let mut c = Driver::consuming(&[1, 2]);
+    let call = c.the_call();
+    c.handled(call, Outcome::Ok(Effects::default()));
+    c.event(Event::Revoked);
+    let _in_the_air = c.the_commit();
+    assert_eq!(c.drain_commands(), [], "2 is left to the next owner");
+    assert_eq!(c.consumer.poll_timeout(c.now, c.trust_until), None);
+}

@@ -93,6 +93,11 @@ impl Driver {
             commands.push(command);
             assert!(commands.len() < 1000, "endless: {commands:?}");
         }
+        let next = self.consumer.poll_timeout(self.now, self.trust_until);
+        assert!(
+            next.is_none_or(|next| next > self.now),
+            "nothing to do, and yet it asks to be polled at once: a hot loop"
+        );
         commands
     }
     pub(crate) fn drain_commands(&mut self) -> Vec<Command> {

@@ -1,0 +1,51 @@
+//! What a user's handler does with a message: how long it takes, what comes out, and whether it hears a
+//! cancel. The same message fares the same wherever and whenever it is handled, until it succeeds.
+
+use segmenter_core::effects::Effects;
+use segmenter_core::outcome::{Fault, Outcome};
+
+use super::check::Call;
+use super::rng::mixed;
+use super::world::World;
+
+pub(super) struct UserCode {
+    pub(super) takes: u64,
+    pub(super) outcome: Outcome,
+    pub(super) lingers: Option<u64>,
+}
+
+impl World {
+    pub(super) fn user_code(&mut self, call: &Call) -> UserCode {
+        let tries = self.ledger.tried(call);
+        let fate = mixed(&[self.seed, call.binding as u64, call.id.ms, call.id.seq]);
+        let fails = fate % 1_000 < self.plan.failing_calls && tries <= (fate >> 10) % 3 + 1;
+        let outcome = match (fails, fate >> 20 & 7) {
+            (false, _) => Outcome::Ok(Effects::default()),
+            (true, 0) => Outcome::Reject {
+                reason: "rejected".to_owned(),
+            },
+            (true, 1 | 2) => Outcome::Broken {
+                fault: Fault::Trap,
+                reason: "trapped".to_owned(),
+            },
+            (true, _) => Outcome::Retry {
+                reason: "again".to_owned(),
+                after: None,
+            },
+        };
+        let usual = self.plan.call;
+        let slow = self.rng.per_mille(self.plan.slow_calls);
+        let takes = if slow {
+            self.rng.skewed(usual, 400_000)
+        } else {
+            self.rng.between(usual / 2, usual)
+        };
+        let stubborn = self.rng.per_mille(self.plan.stubborn_calls);
+        let lingers = stubborn.then(|| self.rng.skewed(100, 300_000));
+        UserCode {
+            takes,
+            outcome,
+            lingers,
+        }
+    }
+}
