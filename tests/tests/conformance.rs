@@ -110,6 +110,7 @@ cases! {
         a_stamp_that_was_given_out_is_refused_and_changes_nothing;
     outbox:
         what_a_source_sends_again_is_there_already,
+        a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing,
         an_append_from_a_source_tells_ids_and_lies_there_whole,
         a_full_target_accepts_a_prefix_and_goes_on_from_there,
         stamps_beyond_53_bits_are_compared_exactly,

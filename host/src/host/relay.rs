@@ -188,6 +188,7 @@ pub(crate) async fn ask(broker: &Broker, outbox: &Outbox, command: Command) -> O
             to,
             target,
             partition: target_partition,
+            after,
             messages,
         } => {
             let source = Source::outbox(&stream, partition, &group);
@@ -199,6 +200,7 @@ pub(crate) async fn ask(broker: &Broker, outbox: &Outbox, command: Command) -> O
                 uid: target.uid,
                 partition: target_partition,
                 source,
+                after,
                 messages,
             });
             let result = broker.execute(request).await.and_then(|reply| match reply {

@@ -379,6 +379,9 @@ impl MemoryBroker {
         };
         let (capacity, retain) = (stream.shape.capacity(), stream.retain);
         match stream.partitions.get_mut(index(r.partition)) {
+            Some(log) if r.after.is_some() && log.last_of(&r.source) < r.after => {
+                AppendFromReply::Behind
+            }
             Some(log) => AppendFromReply::Accepted {
                 ids: log.append_from(now_us / 1_000, r.source, &r.messages, capacity, retain),
             },

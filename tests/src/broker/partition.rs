@@ -202,6 +202,11 @@ impl Log {
         });
     }
 
+    /// The last stamp that came from there.
+    pub(super) fn last_of(&self, source: &Source) -> Option<EntryId> {
+        self.from.get(source).copied()
+    }
+
     pub(super) fn append_from(
         &mut self,
         now_ms: u64,

@@ -167,6 +167,7 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
                 uid: uid.clone(),
                 partition: P0,
                 source: Source::outbox(&stream, P0, &billing),
+                after: None,
                 messages: [1, 2]
                     .map(|seq| Sourced {
                         stamp: EntryId { ms: 1, seq },

@@ -258,6 +258,8 @@ pub struct AppendFrom {
     pub uid: Uid,
     pub partition: Partition,
     pub source: Source,
+    /// A stamp of the source that is there for sure, as far as whoever asks knows.
+    pub after: Option<EntryId>,
     pub messages: Vec<Sourced>,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -273,6 +275,9 @@ pub enum AppendFromReply {
     Accepted {
         ids: Vec<Option<EntryId>>,
     },
+    /// It is not there any more: the broker lost its last writes. Nothing was appended, because what was
+    /// lost may wait in its outbox again, and comes first.
+    Behind,
     StreamGone,
 }
 

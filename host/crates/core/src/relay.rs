@@ -98,6 +98,8 @@ pub enum Command {
         to: StreamName,
         target: Target,
         partition: Partition,
+        /// The last that the target accepted in this round.
+        after: Option<EntryId>,
         messages: Vec<Sourced>,
     },
     Remove {
@@ -146,11 +148,12 @@ pub struct Relay {
     /// At their targets, not removed yet.
     done: VecDeque<Place>,
     removing: Option<Vec<Place>>,
-    remove_pause: Pause,
     /// To become dead letters, with the reason.
     lost: VecDeque<(Place, String)>,
     burying: usize,
     bury_pause: Pause,
+    /// New beginnings since the last message that was accepted.
+    begins: Pause,
     room: Level,
     notices: VecDeque<Command>,
     trouble: Option<String>,
@@ -196,6 +199,8 @@ struct Line {
     /// In order, not placed yet.
     unplaced: VecDeque<Sourced>,
     lanes: BTreeMap<Partition, Lane>,
+    /// The last that each partition accepted.
+    accepted: BTreeMap<Partition, EntryId>,
 }
 
 /// All that goes to one partition of a target, in order.
@@ -227,10 +232,10 @@ impl Relay {
             bytes: 0,
             done: VecDeque::new(),
             removing: None,
-            remove_pause: Pause::default(),
             lost: VecDeque::new(),
             burying: 0,
             bury_pause: Pause::default(),
+            begins: Pause::default(),
             room: Level::Free,
             notices: VecDeque::new(),
             trouble: None,
@@ -308,6 +313,7 @@ impl Relay {
                     to: to.clone(),
                     target,
                     partition,
+                    after: line.accepted.get(&partition).copied(),
                     messages,
                 });
             }
@@ -318,7 +324,7 @@ impl Relay {
     /// What changes the outbox itself: one removal in the air, what is relayed meanwhile rides in the next.
     fn poll_outbox(&mut self, now: Time) -> Option<Command> {
         let round = self.round;
-        if self.removing.is_none() && !self.done.is_empty() && self.remove_pause.over(now) {
+        if self.removing.is_none() && !self.done.is_empty() {
             let count = self.done.len().min(limits::OUTBOX_REMOVE_MAX);
             let places: Vec<_> = self.done.drain(..count).collect();
             let stamps = places.iter().map(|place| place.stamp).collect();
@@ -368,9 +374,6 @@ impl Relay {
                 }
             }
         }
-        if self.removing.is_none() && !self.done.is_empty() {
-            at(self.remove_pause.until);
-        }
         if self.burying == 0 && !self.lost.is_empty() && self.held.is_some() {
             at(self.bury_pause.until);
         }
@@ -405,12 +408,8 @@ impl Relay {
 
     fn begin_after(&mut self, now: Time) {
         let noise = self.noise();
-        let mut pause = match self.tail {
-            Tail::Loading { pause, .. } => pause,
-            _ => Pause::default(),
-        };
-        pause.again(now, noise);
-        self.begin(pause);
+        self.begins.again(now, noise);
+        self.begin(self.begins);
     }
 
     fn committed(&mut self, epoch: Epoch, emits: Vec<Stamped>) {
@@ -516,12 +515,16 @@ impl Relay {
         match result {
             Ok(AppendFromReply::Accepted { ids }) => {
                 let accepted = ids.len().min(sent);
+                if let Some(at) = accepted.checked_sub(1) {
+                    line.accepted.insert(partition, lane.queue[at].stamp);
+                }
                 let places = lane.queue.drain(..accepted);
                 self.done.extend(places.map(|message| Place::of(&message)));
                 if accepted > 0 {
                     lane.pause = Pause::default();
                     line.find_pause = Pause::default();
                     self.trouble = None;
+                    self.begins = Pause::default();
                 }
                 if accepted < sent {
                     lane.pause.again(now, noise);
@@ -532,7 +535,7 @@ impl Relay {
             }
             Ok(AppendFromReply::StreamGone) => line.gone = true,
             // What else happened to Redis is not known, either.
-            Err(Failure::Unknown(_)) => return self.begin_after(now),
+            Ok(AppendFromReply::Behind) | Err(Failure::Unknown(_)) => return self.begin_after(now),
             Err(failure) => {
                 lane.pause.again(now, noise);
                 self.trouble(failure);
@@ -547,21 +550,16 @@ impl Relay {
     }
 
     fn removed(&mut self, now: Time, result: Result<(), Failure>) {
-        let noise = self.noise();
         let Some(places) = self.removing.take() else {
             return;
         };
         match result {
-            Ok(()) => {
-                self.remove_pause = Pause::default();
-                places.into_iter().for_each(|place| self.leaves(place));
-            }
-            // It may be said twice.
+            Ok(()) => places.into_iter().for_each(|place| self.leaves(place)),
+            // If Redis went back meanwhile, they may not be at their targets any more: not said again
+            // before the targets were asked.
             Err(failure) => {
-                self.remove_pause.again(now, noise);
-                let later = std::mem::replace(&mut self.done, places.into());
-                self.done.extend(later);
                 self.trouble(failure);
+                self.begin_after(now);
             }
         }
     }
@@ -653,6 +651,7 @@ impl Default for Line {
             gone: false,
             unplaced: VecDeque::new(),
             lanes: BTreeMap::new(),
+            accepted: BTreeMap::new(),
         }
     }
 }
@@ -688,6 +687,7 @@ impl Line {
         }
         self.gone = false;
         self.target = None;
+        self.accepted.clear();
         let lanes = std::mem::take(&mut self.lanes).into_values();
         let mut all: Vec<_> = lanes.flat_map(|lane| lane.queue).collect();
         all.extend(std::mem::take(&mut self.unplaced));

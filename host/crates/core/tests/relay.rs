@@ -1,5 +1,5 @@
 //! Relays of one outbox against a model of it and of two targets: lost answers, full targets, an owner and
-//! one that is none any more, targets that go. What must hold is judged by what the targets hold.
+//! one that is none any more, targets that go, a Redis that goes back. What must hold is judged by what the targets hold.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -40,6 +40,10 @@ enum Step {
     Delete(bool),
     Create(bool),
     Reconnect(bool),
+    /// Redis has written everything to disk.
+    Save,
+    /// It was started again from there: what came later is lost, and so are requests on their way.
+    GoBack,
     Wait(u16),
 }
 
@@ -55,12 +59,23 @@ fn step(deletes: bool) -> impl Strategy<Value = Step> {
         target => any::<bool>().prop_map(Step::Delete),
         target => any::<bool>().prop_map(Step::Create),
         1 => any::<bool>().prop_map(Step::Reconnect),
+        1 => Just(Step::Save),
+        1 => Just(Step::GoBack),
         3 => (0u16..600).prop_map(Step::Wait),
     ]
 }
 
+/// What Redis holds.
+#[derive(Default, Clone)]
+struct Redis {
+    outbox: BTreeMap<EntryId, Outgoing>,
+    dead: Vec<EntryId>,
+    /// The last creation is there now, unless it is `None`.
+    targets: BTreeMap<StreamName, Vec<Option<Creation>>>,
+}
+
 /// One creation of a target.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Creation {
     /// Per partition, everything that ever came.
     logs: BTreeMap<u32, Vec<EntryId>>,
@@ -76,11 +91,11 @@ struct World {
     owner: usize,
     relays: [Relay; 2],
     requests: [VecDeque<Command>; 2],
-    outbox: BTreeMap<EntryId, Outgoing>,
+    redis: Redis,
+    /// Of no earlier moment than the last commit or acquire: what those wrote is not lost here, because
+    /// an owner notices that by itself.
+    saved: Option<Redis>,
     emitted: BTreeSet<EntryId>,
-    dead: Vec<EntryId>,
-    /// The last one is there now, unless it is `None`.
-    targets: BTreeMap<StreamName, Vec<Option<Creation>>>,
     capacity: usize,
 }
 
@@ -94,12 +109,14 @@ impl World {
             owner: 0,
             relays: [Relay::new(1), Relay::new(2)],
             requests: [VecDeque::new(), VecDeque::new()],
-            outbox: BTreeMap::new(),
+            redis: Redis {
+                targets: TARGETS
+                    .map(|t| (t.parse().unwrap(), vec![Some(Creation::default())]))
+                    .into(),
+                ..Redis::default()
+            },
+            saved: None,
             emitted: BTreeSet::new(),
-            dead: Vec::new(),
-            targets: TARGETS
-                .map(|t| (t.parse().unwrap(), vec![Some(Creation::default())]))
-                .into(),
             capacity,
         };
         world.event(0, Event::Held { epoch: Epoch(1) });
@@ -135,8 +152,8 @@ impl World {
     }
 
     fn is_somewhere(&self, stamp: EntryId) -> bool {
-        let all = self.targets.values().flatten().flatten();
-        self.dead.contains(&stamp)
+        let all = self.redis.targets.values().flatten().flatten();
+        self.redis.dead.contains(&stamp)
             || all
                 .flat_map(|c| c.logs.values())
                 .flatten()
@@ -146,6 +163,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Commit(count) => {
+                self.saved = None;
                 let emits: Vec<_> = (0..u64::from(count))
                     .map(|_| {
                         self.committed += 1;
@@ -166,7 +184,7 @@ impl World {
                             content: emit.content.clone(),
                             only: None,
                         };
-                        self.outbox.insert(stamp, outgoing);
+                        self.redis.outbox.insert(stamp, outgoing);
                         Stamped { stamp, emit }
                     })
                     .collect();
@@ -174,6 +192,7 @@ impl World {
                 self.event(self.owner, Event::Committed { epoch, emits });
             }
             Step::Acquire => {
+                self.saved = None;
                 self.owner = 1 - self.owner;
                 self.epoch += 1;
                 self.committed = 0;
@@ -184,7 +203,9 @@ impl World {
             Step::Execute { who, which, fate } => self.execute(usize::from(who), which, fate),
             Step::Consume { target, count } => {
                 let target: StreamName = TARGETS[usize::from(target)].parse().unwrap();
-                if let Some(Some(creation)) = self.targets.get_mut(&target).unwrap().last_mut() {
+                if let Some(Some(creation)) =
+                    self.redis.targets.get_mut(&target).unwrap().last_mut()
+                {
                     for (partition, log) in &creation.logs {
                         let consumed = creation.consumed.entry(*partition).or_default();
                         *consumed = (*consumed + usize::from(count)).min(log.len());
@@ -193,16 +214,28 @@ impl World {
             }
             Step::Delete(target) => {
                 let target: StreamName = TARGETS[usize::from(target)].parse().unwrap();
-                self.targets.get_mut(&target).unwrap().push(None);
+                self.redis.targets.get_mut(&target).unwrap().push(None);
             }
             Step::Create(target) => {
                 let target: StreamName = TARGETS[usize::from(target)].parse().unwrap();
-                let creations = self.targets.get_mut(&target).unwrap();
+                let creations = self.redis.targets.get_mut(&target).unwrap();
                 if creations.last().unwrap().is_none() {
                     creations.push(Some(Creation::default()));
                 }
             }
             Step::Reconnect(who) => self.event(usize::from(who), Event::Reconnected),
+            Step::Save => self.saved = Some(self.redis.clone()),
+            Step::GoBack => {
+                let Some(saved) = self.saved.clone() else {
+                    return;
+                };
+                self.redis = saved;
+                for who in [0, 1] {
+                    for command in std::mem::take(&mut self.requests[who]) {
+                        self.answer(who, command, 14);
+                    }
+                }
+            }
             Step::Wait(ms) => self.now = self.now + Duration::from_millis(u64::from(ms)),
         }
         self.poll(0);
@@ -217,8 +250,11 @@ impl World {
         // Answers come in any order.
         let which = usize::from(which) % requests.len();
         let command = requests.remove(which).unwrap();
-        // 0..5: carried out and answered; 6: never sent; 7: the answer is lost, before or after.
-        let fate = fate % 16;
+        self.answer(who, command, fate % 16);
+    }
+
+    fn answer(&mut self, who: usize, command: Command, fate: u8) {
+        // Below 12 it is carried out and answered.
         let refused = match fate {
             12 | 13 => Some(Failure::NotDone("away".to_owned())),
             14 => Some(Failure::Unknown("lost before".to_owned())),
@@ -231,7 +267,11 @@ impl World {
                 after,
                 count,
             } => {
-                let above = self.outbox.iter().filter(|(stamp, _)| **stamp > after);
+                let above = self
+                    .redis
+                    .outbox
+                    .iter()
+                    .filter(|(stamp, _)| **stamp > after);
                 let waiting = above.take(count).map(|(stamp, outgoing)| Waiting {
                     stamp: *stamp,
                     message: Ok(outgoing.clone()),
@@ -240,7 +280,7 @@ impl World {
                 Event::Loaded { round, result }
             }
             Command::Find { round, to } => {
-                let creations = &self.targets[&to];
+                let creations = &self.redis.targets[&to];
                 let there = creations.last().unwrap().is_some();
                 let found = there.then(|| Target {
                     uid: Uid::new(format!("uid-{}", creations.len())).unwrap(),
@@ -254,13 +294,14 @@ impl World {
                 to,
                 target,
                 partition,
+                after,
                 messages,
             } => {
                 let result = match refused {
                     Some(failure) => Err(failure),
                     None => {
                         let stamps = messages.iter().map(|m| m.stamp).collect();
-                        let reply = self.append(&to, &target.uid, partition, stamps);
+                        let reply = self.append(&to, &target.uid, partition, after, stamps);
                         lost.map_or(Ok(reply), Err)
                     }
                 };
@@ -275,7 +316,7 @@ impl World {
                 let result = refused.map_or(Ok(()), Err);
                 if result.is_ok() {
                     for stamp in stamps {
-                        self.outbox.remove(&stamp);
+                        self.redis.outbox.remove(&stamp);
                     }
                 }
                 let result = result.and_then(|()| lost.map_or(Ok(()), Err));
@@ -292,8 +333,8 @@ impl World {
                     None if epoch.0 != self.epoch => Ok(BuryReply::Fenced),
                     None => {
                         for stamp in stamps {
-                            if self.outbox.remove(&stamp).is_some() {
-                                self.dead.push(stamp);
+                            if self.redis.outbox.remove(&stamp).is_some() {
+                                self.redis.dead.push(stamp);
                             }
                         }
                         lost.map_or(Ok(BuryReply::Buried), Err)
@@ -312,9 +353,10 @@ impl World {
         to: &StreamName,
         uid: &Uid,
         partition: Partition,
+        after: Option<EntryId>,
         stamps: Vec<EntryId>,
     ) -> AppendFromReply {
-        let creations = self.targets.get_mut(to).unwrap();
+        let creations = self.redis.targets.get_mut(to).unwrap();
         let number = creations.len();
         let Some(Some(creation)) = creations.last_mut() else {
             return AppendFromReply::StreamGone;
@@ -325,6 +367,9 @@ impl World {
         let log = creation.logs.entry(partition.0).or_default();
         let consumed = *creation.consumed.entry(partition.0).or_default();
         let last = creation.last.entry(partition.0).or_default();
+        if after.is_some_and(|after| *last < after) {
+            return AppendFromReply::Behind;
+        }
         let mut ids = Vec::new();
         for stamp in stamps {
             if stamp <= *last {
@@ -369,21 +414,22 @@ impl World {
     }
 
     fn judge(&self, deletes: bool) {
-        assert!(self.outbox.is_empty());
+        assert!(self.redis.outbox.is_empty());
         let mut seen: BTreeMap<EntryId, usize> = BTreeMap::new();
-        for creation in self.targets.values().flatten().flatten() {
+        for creation in self.redis.targets.values().flatten().flatten() {
             for log in creation.logs.values() {
                 assert!(log.is_sorted_by(|a, b| a < b), "out of order: {log:?}");
                 log.iter().for_each(|s| *seen.entry(*s).or_default() += 1);
             }
         }
-        self.dead
+        self.redis
+            .dead
             .iter()
             .for_each(|s| *seen.entry(*s).or_default() += 1);
         let all: BTreeSet<_> = seen.keys().copied().collect();
         assert_eq!(all, self.emitted);
         if !deletes {
-            assert!(self.dead.is_empty());
+            assert!(self.redis.dead.is_empty());
             assert!(seen.values().all(|times| *times == 1), "{seen:?}");
         }
     }

@@ -33,6 +33,7 @@ impl Broker {
                 cmd.arg(r.uid.as_str())
                     .arg(Key::LeasePrefix(stream, partition))
                     .arg(r.source.as_str())
+                    .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default())
                     .arg(r.messages.len());
                 for message in &r.messages {
                     cmd.arg(message.stamp.to_string())
@@ -52,6 +53,7 @@ impl Broker {
             }
             other => match text(other)?.as_str() {
                 "gone" => Ok(AppendFromReply::StreamGone),
+                "behind" => Ok(AppendFromReply::Behind),
                 other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
             },
         }

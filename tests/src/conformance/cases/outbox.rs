@@ -33,11 +33,21 @@ fn sourced(stamps: &[EntryId]) -> Vec<Sourced> {
 }
 
 fn append_from(scene: &mut Scene<'_>, from: &str, messages: Vec<Sourced>) -> AppendFromReply {
+    append_after(scene, from, None, messages)
+}
+
+fn append_after(
+    scene: &mut Scene<'_>,
+    from: &str,
+    after: Option<EntryId>,
+    messages: Vec<Sourced>,
+) -> AppendFromReply {
     let request = Request::AppendFrom(AppendFrom {
         stream: scene.stream.clone(),
         uid: scene.uid.clone(),
         partition: P0,
         source: source(from),
+        after,
         messages,
     });
     match scene.subject.execute(request) {
@@ -50,7 +60,7 @@ fn append_from(scene: &mut Scene<'_>, from: &str, messages: Vec<Sourced>) -> App
 fn accepted(scene: &mut Scene<'_>, from: &str, stamps: &[EntryId]) -> Vec<bool> {
     match append_from(scene, from, sourced(stamps)) {
         AppendFromReply::Accepted { ids } => ids.iter().map(Option::is_some).collect(),
-        AppendFromReply::StreamGone => panic!("the stream is there"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -70,6 +80,24 @@ pub fn what_a_source_sends_again_is_there_already(subject: &mut dyn Subject) {
     // Another source has stamps of its own.
     assert_eq!(accepted(&mut scene, "b", &[b]), [true]);
     assert_eq!(payloads(&mut scene), ["1", "1", "2", "1"]);
+}
+
+pub fn a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing(
+    subject: &mut dyn Subject,
+) {
+    let mut scene = Scene::new(subject, 1, 100);
+    let (a, b, c) = (stamp(1, 1), stamp(1, 2), stamp(2, 1));
+    let reply = append_after(&mut scene, "a", Some(a), sourced(&[b]));
+    assert_eq!(reply, AppendFromReply::Behind);
+    assert_eq!(accepted(&mut scene, "a", &[a]), [true]);
+    let reply = append_after(&mut scene, "a", Some(b), sourced(&[c]));
+    assert_eq!(reply, AppendFromReply::Behind);
+    assert_eq!(scene.log_ids().len(), 1);
+    // More than that may be there, by another relay.
+    assert_eq!(accepted(&mut scene, "a", &[b]), [true]);
+    let reply = append_after(&mut scene, "a", Some(a), sourced(&[b, c]));
+    assert!(matches!(reply, AppendFromReply::Accepted { ids } if ids.len() == 2));
+    assert_eq!(scene.log_ids().len(), 3);
 }
 
 pub fn an_append_from_a_source_tells_ids_and_lies_there_whole(subject: &mut dyn Subject) {
@@ -136,7 +164,7 @@ pub fn stamps_beyond_53_bits_are_compared_exactly(subject: &mut dyn Subject) {
         let messages = seqs.iter().map(|seq| near(*seq)).collect();
         match append_from(scene, "a", messages) {
             AppendFromReply::Accepted { ids } => ids.len(),
-            AppendFromReply::StreamGone => panic!("the stream is there"),
+            other => panic!("{other:?}"),
         }
     };
     ids(&mut scene, &[u64::MAX - 2]);

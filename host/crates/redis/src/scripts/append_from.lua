@@ -2,22 +2,24 @@
 -- Appends what one source has, in the order of its stamps: a prefix, as append does. What is not above the
 -- last stamp of the source is there already. The last stamp moves in the same script as the entries.
 -- KEYS: 1 meta, 2 log, 3 last stamp of each source
--- ARGV: 1 uid, 2 prefix of lease keys, 3 source, 4 number of messages,
+-- ARGV: 1 uid, 2 prefix of lease keys, 3 source, 4 a stamp of it that is there for sure, or '',
+--       5 number of messages,
 --       then for each message: stamp, bytes, number of fields, and name, value of each
--- Returns: 'gone', or for each accepted message its id, or '' if it was there already
+-- Returns: 'gone', 'behind' (that stamp is not there any more), or for each accepted message its id, or '' if it was there already
 local err, meta = read_hash(KEYS[1], 'uid', 'capacity', 'largest')
 if err then return err end
 local err2, from = read_hash(KEYS[3], ARGV[3])
 if err2 then return err2 end
 if meta[1] ~= ARGV[1] then return 'gone' end
+if ARGV[4] ~= '' and (not from[1] or id_less(from[1], ARGV[4])) then return 'behind' end
 local length = redis.pcall('XLEN', KEYS[2])
 if type(length) == 'table' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is not a stream')
 end
 -- Where each message begins among the arguments, and which are new.
-local starts, at, last = {}, 5, from[1]
+local starts, at, last = {}, 6, from[1]
 local new = 0
-for i = 1, tonumber(ARGV[4]) do
+for i = 1, tonumber(ARGV[5]) do
   starts[i] = at
   if not last or id_less(last, ARGV[at]) then
     last = ARGV[at]
