@@ -71,6 +71,7 @@ impl World {
         let consumer = |partition: Partition| {
             Worker::new(Consumer::new(ConsumerConfig {
                 partition,
+                group: bound.group.clone(),
                 incarnation: incarnation.clone(),
                 version: self.version.clone(),
                 retry: self.retry,
