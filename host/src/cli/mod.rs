@@ -13,6 +13,7 @@ mod group;
 mod jsonl;
 mod operate;
 mod read_ahead;
+mod redrive;
 mod run;
 mod send;
 mod stream;

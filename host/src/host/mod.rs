@@ -1,11 +1,12 @@
 //! The running host: modules → streams → groups → members, in that order, then until a signal. It must
 //! not know the command line; the configuration it gets is valid.
 
-mod clock;
+pub(crate) mod clock;
 mod handler;
 mod life;
 mod prepare;
-mod random;
+pub(crate) mod random;
+pub(crate) mod relay;
 mod signals;
 mod supervisor;
 pub mod telemetry;

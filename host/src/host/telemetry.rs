@@ -82,6 +82,23 @@ pub enum Event<'a> {
         outcome: &'a str,
         reason: &'a str,
     },
+    /// The next message waits, without using an attempt, until emitted ones are at their targets.
+    OutboxFull {
+        handler: &'a str,
+        partition: u32,
+        /// The target, or partition of it, that most of them are for.
+        waits_for: Option<&'a str>,
+    },
+    OutboxFree {
+        handler: &'a str,
+        partition: u32,
+    },
+    /// Emitted messages wait, and waiting will not mend it.
+    RelayTrouble {
+        handler: &'a str,
+        partition: u32,
+        why: &'a str,
+    },
     RedisAway {
         why: &'a str,
     },
@@ -202,6 +219,24 @@ impl Event<'_> {
                 reason,
             } => format!(
                 "{handler}: partition {partition} message {id} attempt {attempt}: {outcome}: {reason}"
+            ),
+            Event::OutboxFull {
+                handler,
+                partition,
+                waits_for,
+            } => format!(
+                "{handler}: partition {partition}: the outbox is full, so the next message waits; most of it is for {}",
+                waits_for.unwrap_or("targets that have it already")
+            ),
+            Event::OutboxFree { handler, partition } => {
+                format!("{handler}: partition {partition}: the outbox has room again")
+            }
+            Event::RelayTrouble {
+                handler,
+                partition,
+                why,
+            } => format!(
+                "{handler}: partition {partition}: emitted messages wait, and are tried again: {why}"
             ),
             Event::RedisAway { why } => format!("Redis is away: {why}; trying again"),
             Event::RedisBack => "Redis is back".to_owned(),

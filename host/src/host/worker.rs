@@ -10,7 +10,10 @@ use segmenter_core::lease::{Epoch, Owner};
 use segmenter_core::message::Message;
 use segmenter_core::names::{GroupName, Partition, StreamId, Uid};
 use segmenter_core::outcome::{Fault, Outcome};
-use segmenter_core::port::{Acquire, Commit, Failure, Release, Reply, Request};
+use segmenter_core::port::{
+    Acquire, AcquireReply, Commit, CommitReply, Failure, Release, Reply, Request,
+};
+use segmenter_core::relay;
 use segmenter_core::time::Time;
 use segmenter_redis::{Broker, Reader};
 use tokio::sync::{mpsc, watch};
@@ -83,6 +86,7 @@ pub(super) struct Worker<H: Handler> {
     inbox: mpsc::UnboundedReceiver<Event>,
     reader: Arc<Reader>,
     trust: watch::Receiver<Time>,
+    relay: mpsc::UnboundedSender<relay::Event>,
     /// Of the epoch that the last call was made in.
     tenure: Option<(Epoch, H::Tenure)>,
     instance: Option<H::Instance>,
@@ -100,6 +104,7 @@ impl<H: Handler> Worker<H> {
         mailbox: Mailbox,
         inbox: mpsc::UnboundedReceiver<Event>,
         reader: Arc<Reader>,
+        relay: mpsc::UnboundedSender<relay::Event>,
     ) -> Worker<H> {
         let trust = shared.trust.clone();
         Worker {
@@ -110,6 +115,7 @@ impl<H: Handler> Worker<H> {
             inbox,
             reader,
             trust,
+            relay,
             tenure: None,
             instance: None,
             owes_report: false,
@@ -160,6 +166,9 @@ impl<H: Handler> Worker<H> {
     fn take(&mut self, event: Event) {
         if matches!(event, Event::Revoked | Event::Cut) {
             self.owes_report = true;
+        }
+        if let Event::Acquired(Ok(AcquireReply::Acquired { epoch, .. })) = &event {
+            let _ = self.relay.send(relay::Event::Held { epoch: *epoch });
         }
         let moves_claim = !matches!(event, Event::Entries { .. } | Event::Handled { .. });
         self.consumer.handle(clock::now(), event);
@@ -261,13 +270,19 @@ impl<H: Handler> Worker<H> {
             }
             Command::Commit(settled) => {
                 let epoch = settled.fence.epoch;
+                let emits = settled.emits.clone();
+                let relay = self.relay.clone();
                 let request = commit(&plan.stream, &plan.group, partition, settled);
-                self.ask(request, move |reply| Event::Committed {
-                    epoch,
-                    result: match reply {
+                self.ask(request, move |reply| {
+                    let result = match reply {
                         Ok(Reply::Commit(reply)) => Ok(reply),
                         other => Err(no_answer(other)),
-                    },
+                    };
+                    // Before the consumer hears of it: the next commit must not overtake this one.
+                    if !emits.is_empty() && matches!(result, Ok(CommitReply::Committed { .. })) {
+                        let _ = relay.send(relay::Event::Committed { epoch, emits });
+                    }
+                    Event::Committed { epoch, result }
                 });
             }
             Command::Release { fence } => {
@@ -315,6 +330,7 @@ impl<H: Handler> Worker<H> {
             Command::DropInstance => {
                 self.instance = None;
                 self.tenure = None;
+                let _ = self.relay.send(relay::Event::Dropped);
                 self.mailbox.set_claim(self.consumer.claim());
             }
             // No call is in the air, or the caller sees to it.

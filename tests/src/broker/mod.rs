@@ -14,9 +14,10 @@ use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
-    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeadLetter, DeleteGroup,
-    DeleteGroupReply, EnsureGroup, EnsureGroupReply, Failure, Halt, HaltReply, Install,
-    InstallReply, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply,
+    Acquire, AcquireReply, Append, AppendFrom, AppendFromReply, AppendReply, BuryReply, Commit,
+    CommitReply, DeadLetter, DeleteGroup, DeleteGroupReply, EnsureGroup, EnsureGroupReply, Failure,
+    Halt, HaltReply, Install, InstallReply, LoadOutboxReply, LoadStateReply, PurgeReply, Read,
+    ReadReply, Redrive, RedriveReply, Register, RegisterReply, RelayedReply, Release, ReleaseReply,
     Reply, Request, Resume, ResumeReply, Seek, SeekReply, Stamped, Sync, SyncKind, SyncReply,
     Verify, VerifyReply,
 };
@@ -85,6 +86,7 @@ pub struct Share {
 /// A dead letter as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDead {
+    pub dead_id: EntryId,
     pub letter: DeadLetter,
     pub at_ms: u64,
 }
@@ -115,6 +117,28 @@ impl MemoryBroker {
             Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group_in(&r)),
             Request::LoadState(r) => Reply::LoadState(LoadStateReply {
                 values: self.state(&r.stream, r.partition, &r.group),
+            }),
+            Request::AppendFrom(r) => Reply::AppendFrom(self.append_from(now_us, r)),
+            Request::LoadOutbox(r) => Reply::LoadOutbox(LoadOutboxReply {
+                waiting: self
+                    .partition(&r.stream, r.partition)
+                    .map(|log| log.waiting(&r.group, r.after, r.count))
+                    .unwrap_or_default(),
+            }),
+            Request::Relayed(r) => Reply::Relayed(RelayedReply {
+                removed: self
+                    .partition_mut(&r.stream, r.partition)
+                    .map_or(0, |log| log.relayed(&r.group, &r.stamps)),
+            }),
+            Request::Bury(r) => Reply::Bury(match self.partition_mut(&r.stream, r.partition) {
+                Some(log) => log.bury(now_us / 1_000, r),
+                None => BuryReply::Fenced,
+            }),
+            Request::Redrive(r) => Reply::Redrive(self.redrive(now_us, r)),
+            Request::Purge(r) => Reply::Purge(PurgeReply {
+                removed: self
+                    .partition_mut(&r.stream, r.partition)
+                    .map_or(0, |log| log.purge(&r.group, &r.letters)),
             }),
             Request::Sync(r) => Reply::Sync(self.sync(now_us, &r)),
             Request::Install(r) => Reply::Install(self.install(&r)),
@@ -186,6 +210,12 @@ impl MemoryBroker {
         self.partition(stream, partition)
             .map(|log| log.outbox(group))
             .unwrap_or_default()
+    }
+
+    /// A stream as it can be looked up, unless it is being deleted.
+    pub fn find(&self, stream: &StreamId) -> Option<(Uid, Shape)> {
+        let found = self.streams.get(stream).filter(|s| !s.deleting)?;
+        Some((found.uid.clone(), found.shape))
     }
 
     /// Entries that the group has before it.
@@ -341,6 +371,33 @@ impl MemoryBroker {
             },
             None => AppendReply::StreamGone,
         }
+    }
+
+    fn append_from(&mut self, now_us: u64, r: AppendFrom) -> AppendFromReply {
+        let Some(stream) = self.streams.get_mut(&r.stream).filter(|s| s.uid == r.uid) else {
+            return AppendFromReply::StreamGone;
+        };
+        let (capacity, retain) = (stream.shape.capacity(), stream.retain);
+        match stream.partitions.get_mut(index(r.partition)) {
+            Some(log) if r.after.is_some() && log.last_of(&r.source) < r.after => {
+                AppendFromReply::Behind
+            }
+            Some(log) => AppendFromReply::Accepted {
+                ids: log.append_from(now_us / 1_000, r.source, &r.messages, capacity, retain),
+            },
+            None => AppendFromReply::StreamGone,
+        }
+    }
+
+    fn redrive(&mut self, now_us: u64, r: Redrive) -> RedriveReply {
+        let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
+            return RedriveReply::StreamGone;
+        };
+        let Some((epoch, letters)) = log.redrive(&r.group, &r.letters, now_us) else {
+            return RedriveReply::GroupGone;
+        };
+        self.news.push((r.stream, r.group, News::Changed));
+        RedriveReply::Moved { epoch, letters }
     }
 
     fn read(&self, r: &Read) -> ReadReply {

@@ -77,6 +77,7 @@ impl World {
                 attempts: ATTEMPTS,
                 exhausted: Exhausted::DeadLetter,
                 partition,
+                group: bound.group.clone(),
                 incarnation: incarnation.clone(),
                 version: self.version.clone(),
                 retry: self.retry,

@@ -10,5 +10,6 @@ mod failure;
 mod flow;
 mod load;
 mod operator;
+mod redrive;
 mod support;
 mod trouble;

@@ -152,6 +152,11 @@ impl Lease {
         self.attempts = None;
     }
 
+    /// Dead letters are moved into the outbox, under an epoch of their own.
+    pub fn redrive(&mut self, time_us: u64) {
+        self.take_from_owner(time_us);
+    }
+
     /// False: halted already. The first reason stays, because a pause must not hide a failure.
     pub fn halt(&mut self, reason: String, time_us: u64) -> bool {
         let runs = self.halt.is_none();

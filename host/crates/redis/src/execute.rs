@@ -8,7 +8,7 @@ use segmenter_core::entry::{self, Fields};
 use segmenter_core::lease::{Attempts, Epoch, LeaseView};
 use segmenter_core::limits;
 use segmenter_core::message::Content;
-use segmenter_core::names::{Shape, StreamId, Uid, Version};
+use segmenter_core::names::{GroupName, Shape, StreamId, Uid, Version};
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
     Failure, LoadState, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release,
@@ -44,6 +44,12 @@ impl Broker {
             Request::Resume(r) => Reply::Resume(self.resume(r).await?),
             Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group(r).await?),
             Request::LoadState(r) => Reply::LoadState(self.load_state(r).await?),
+            Request::AppendFrom(r) => Reply::AppendFrom(self.append_from(r).await?),
+            Request::LoadOutbox(r) => Reply::LoadOutbox(self.load_outbox(r).await?),
+            Request::Relayed(r) => Reply::Relayed(self.relayed(r).await?),
+            Request::Bury(r) => Reply::Bury(self.bury(r).await?),
+            Request::Redrive(r) => Reply::Redrive(self.redrive(r).await?),
+            Request::Purge(r) => Reply::Purge(self.purge(r).await?),
             Request::Sync(r) => Reply::Sync(self.sync(r).await?),
             Request::Install(r) => Reply::Install(self.install(r).await?),
         })
@@ -449,7 +455,11 @@ fn message(cmd: &mut Cmd, content: &Content) {
 
 /// Their number, then name and value of each.
 fn fields_of(cmd: &mut Cmd, content: &Content) {
-    cmd.arg(2 + content.attributes().len())
+    fields_for(cmd, content, None);
+}
+
+pub(crate) fn fields_for(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
+    cmd.arg(2 + content.attributes().len() + usize::from(only.is_some()))
         .arg(entry::KEY_FIELD)
         .arg(content.key())
         .arg(entry::PAYLOAD_FIELD)
@@ -459,6 +469,9 @@ fn fields_of(cmd: &mut Cmd, content: &Content) {
         field.push(entry::ATTRIBUTE_PREFIX);
         field.extend_from_slice(name.as_bytes());
         cmd.arg(field).arg(value);
+    }
+    if let Some(only) = only {
+        cmd.arg(entry::GROUP_FIELD).arg(only.as_str());
     }
 }
 

@@ -13,6 +13,7 @@ mod execute;
 mod key;
 mod news;
 mod operate;
+mod outbox;
 mod reader;
 mod script;
 

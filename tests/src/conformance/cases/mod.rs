@@ -8,5 +8,6 @@ pub mod groups;
 pub mod leases;
 pub mod members;
 pub mod operator;
+pub mod outbox;
 pub mod register;
 pub mod trim;

@@ -6,15 +6,18 @@ use crate::backoff::Backoff;
 use crate::entry::RawEntry;
 use crate::lease::{Attempts, Epoch, Fence, LeaseView};
 use crate::message::{EntryId, Message};
-use crate::names::{Incarnation, Partition, Version};
+use crate::names::{GroupName, Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
+use crate::relay::Room;
 use crate::time::Duration;
 
 /// What a consumer is told once.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub partition: Partition,
+    /// What names another one is acked unhandled.
+    pub group: GroupName,
     pub incarnation: Incarnation,
     /// Of the module that handles; dead letters name it.
     pub version: Version,
@@ -68,6 +71,8 @@ pub enum Event {
         result: Result<CommitReply, Failure>,
     },
     Released(Result<ReleaseReply, Failure>),
+    /// The outbox is full by now, or not any more: whoever relays it says so.
+    Outbox(Room),
     /// What the lease says, and what this consumer claimed when that was asked.
     Verified {
         claim: Claim,

@@ -33,6 +33,7 @@ use crate::limits;
 use crate::message::{EntryId, Message};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
+use crate::relay::Room;
 use crate::time::Time;
 
 pub use event::{BROKER_BACKOFF, Claim, Command, Config, Event, Exhausted, Phase, Settled};
@@ -76,6 +77,10 @@ pub struct Consumer {
     refused_since: Option<Time>,
     /// The halt that people were told of, and not yet of its end.
     halt_told: Option<String>,
+    /// Of the outbox. Without any the next message waits, which costs it no attempt.
+    room: Room,
+    /// With a little room, when the next call may begin.
+    little_at: Time,
     noise: u64,
 }
 
@@ -98,6 +103,8 @@ impl Consumer {
             lost_at: Time::ZERO,
             refused_since: None,
             halt_told: None,
+            room: Room::Free,
+            little_at: Time::ZERO,
             noise,
         }
     }
@@ -147,6 +154,12 @@ impl Consumer {
             Event::Handled { message, outcome } => self.handled(now, message, outcome),
             Event::Committed { epoch, result } => self.committed(now, epoch, result),
             Event::Released(result) => self.released(now, result),
+            Event::Outbox(room) => {
+                if self.room == Room::Free {
+                    self.little_at = now + limits::OUTBOX_FULL_EVERY;
+                }
+                self.room = room;
+            }
             Event::Verified { claim, found } => self.verified(now, claim, found),
         }
     }
@@ -210,7 +223,11 @@ impl Consumer {
                 // With the window over, the next sync wakes us; while draining, the commit's answer does.
                 let may_call = tenure.takes_calls() && self.call == Call::None;
                 if may_call && !tenure.queue.is_empty() && now < trust_until {
-                    at(tenure.head_not_before);
+                    match self.room {
+                        Room::Free => at(tenure.head_not_before),
+                        Room::Little { .. } => at(tenure.head_not_before.max(self.little_at)),
+                        Room::None { .. } => {}
+                    }
                 }
             }
             _ => {}
@@ -248,7 +265,13 @@ impl Consumer {
         if let Some(read) = tenure.read_more() {
             return Some(read);
         }
-        let may_call = tenure.takes_calls()
+        let outbox_has_room = match self.room {
+            Room::Free => true,
+            Room::Little { .. } => now >= self.little_at,
+            Room::None { .. } => false,
+        };
+        let may_call = outbox_has_room
+            && tenure.takes_calls()
             && self.call == Call::None
             && now < trust_until
             && now >= tenure.head_not_before;
@@ -256,7 +279,7 @@ impl Consumer {
             return None;
         }
         match tenure.queue.pop_front() {
-            Some(Entry::Ours { id, content }) => {
+            Some(Entry::Ours { id, content, .. }) => {
                 tenure.queue_bytes = tenure.queue_bytes.saturating_sub(content.bytes());
                 let attempt = tenure.attempt_at(id);
                 if attempt > self.config.attempts {
@@ -275,6 +298,7 @@ impl Consumer {
                 self.call = Call::Running {
                     epoch: tenure.epoch,
                 };
+                self.little_at = now + limits::OUTBOX_FULL_EVERY;
                 Some(Command::Call {
                     epoch: tenure.epoch,
                     message: Message {

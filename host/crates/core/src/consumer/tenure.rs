@@ -203,12 +203,27 @@ impl Tenure {
         self.queue.push_front(Entry::Ours {
             id: message.id,
             content: message.content,
+            only: None,
         });
     }
 
-    /// Entries that are not ours in shape, at the head, become dead letters without a call.
+    /// Entries at the head that need no call: what is for another group is acked, what is not ours in
+    /// shape becomes a dead letter.
     pub(super) fn settle_foreign(&mut self, config: &Config) {
         while !self.draining && self.has_room() {
+            if let Some(Entry::Ours {
+                id,
+                content,
+                only: Some(only),
+            }) = self.queue.front()
+                && *only != config.group
+            {
+                let (id, bytes) = (*id, content.bytes());
+                self.queue.pop_front();
+                self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
+                self.settle(id);
+                continue;
+            }
             let Some(Entry::Foreign { .. }) = self.queue.front() else {
                 return;
             };

@@ -7,6 +7,7 @@ use segmenter_core::lease::{Attempts, Epoch, LeaseView};
 use segmenter_core::limits;
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
+use segmenter_core::relay::Room;
 use segmenter_core::time::{Duration, Time};
 
 #[test]
@@ -498,6 +499,56 @@ fn who_is_revoked_meanwhile_does_not_stay_with_a_halt() {
     });
     assert!(matches!(c.commands().last(), Some(Command::Lost { .. })));
     assert!(c.consumer.is_idle(), "the drain is over");
+}
+
+#[test]
+fn what_is_for_another_group_is_acked_without_a_call() {
+    let mut c = Driver::consuming(&[]);
+    let only = |n: u64, group: &str| {
+        let mut raw = ours(n);
+        raw.fields.push((b"#g".to_vec(), group.as_bytes().to_vec()));
+        raw
+    };
+    c.event(Event::Entries {
+        epoch: Epoch(EPOCH),
+        after: id(0),
+        entries: vec![only(1, "audit"), only(2, "billing"), only(3, "audit")],
+    });
+    let commit = c.the_commit();
+    assert_eq!((commit.to, commit.read, commit.dead.len()), (id(1), 1, 0));
+    let call = c.the_call();
+    assert_eq!(call.id, id(2));
+    c.committed(EPOCH, 1);
+    c.handled(call, Outcome::Ok(Effects::default()));
+    let commit = c.the_commit();
+    assert_eq!((commit.to, commit.read, commit.dead.len()), (id(3), 3, 0));
+}
+
+#[test]
+fn with_a_full_outbox_the_next_message_waits_and_uses_no_attempt() {
+    let mut c = Driver::consuming(&[1, 2, 3]);
+    let call = c.the_call();
+    let waits_for = None;
+    c.event(Event::Outbox(Room::None { waits_for }));
+    c.handled(call, Outcome::Ok(Effects::default()));
+    // What was handled before is committed.
+    assert_eq!(c.the_commit().to, id(1));
+    c.committed(EPOCH, 1);
+    c.now = c.now + Duration::from_secs(3600);
+    assert_eq!(c.drain_commands(), []);
+    assert_eq!(c.consumer.poll_timeout(c.now, FAR), None);
+    let waits_for = None;
+    c.event(Event::Outbox(Room::Little { waits_for }));
+    let call = c.the_call();
+    assert_eq!((call.id, call.attempt), (id(2), 1));
+    c.handled(call, Outcome::Ok(Effects::default()));
+    assert_eq!(c.the_commit().to, id(2));
+    c.committed(EPOCH, 2);
+    assert_eq!(c.drain_commands(), [], "one a second");
+    let next = c.consumer.poll_timeout(c.now, FAR).expect("a wake");
+    assert_eq!(next, c.now + segmenter_core::limits::OUTBOX_FULL_EVERY);
+    c.event(Event::Outbox(Room::Free));
+    assert_eq!(c.the_call().id, id(3));
 }
 
 /// Found by the simulator: seed 4294.

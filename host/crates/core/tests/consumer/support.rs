@@ -41,6 +41,7 @@ pub(crate) fn read(epoch: u64, after: u64) -> Command {
 pub(crate) fn config(incarnation: &str) -> Config {
     Config {
         partition: Partition(3),
+        group: "billing".parse().unwrap(),
         incarnation: incarnation.parse().unwrap(),
         version: "v1".parse().unwrap(),
         retry: Backoff {
