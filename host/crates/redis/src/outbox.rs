@@ -5,7 +5,6 @@
 use redis::Value;
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
-use segmenter_core::message::EntryId;
 use segmenter_core::port::{
     AppendFrom, AppendFromReply, Bury, BuryReply, Failure, LoadOutbox, LoadOutboxReply, Outgoing,
     Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Waiting,
