@@ -162,6 +162,9 @@ pub(crate) struct RunArgs {
     /// Not available in this version
     #[arg(long, value_name = "GRANT")]
     pub(crate) grant: Vec<String>,
+    /// Writes a WebAssembly core dump of each trap into this folder, at most 10 in a run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) coredump: Option<PathBuf>,
     /// Validates configuration and modules, and ends
     #[arg(long)]
     pub(crate) check: bool,

@@ -61,3 +61,5 @@ pub const COMMIT_EMITS_MAX: usize = 1_000;
 pub const COMMIT_STATE_MAX: usize = 1_000;
 /// Bytes of state and emitted messages in one commit, before the next message is handled.
 pub const COMMIT_EFFECT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a guest's backtrace in a log line.
+pub const BACKTRACE_BYTES_MAX: usize = 8 * 1024;

@@ -3,13 +3,16 @@
 
 mod bindings;
 mod capabilities;
+mod diagnosis;
 mod engine;
 mod instance;
 mod limiter;
 mod module;
 mod output;
 
+pub use diagnosis::{CORE_DUMPS_MAX, Diagnosis};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use instance::{Instance, InstantiateError};
-pub use module::{Limits, LoadError, Module, PartitionContext};
+pub use limiter::CORE_INSTANCES_MAX;
+pub use module::{Limits, LoadError, Module, PartitionContext, Recycle};
 pub use output::{GuestLine, Level, LogSink};

@@ -20,8 +20,26 @@ use crate::output::{GuestLine, LogSink};
 pub struct Limits {
     /// From the start of a call to its end, also if it waits in the host. Checked every 10 ms.
     pub deadline: Duration,
+    /// Of making an instance: until its start functions are done.
+    pub instantiate: Duration,
     /// Linear memory of an instance, in bytes.
     pub memory_bytes: usize,
+    /// Elements of all tables of an instance.
+    pub table_elements: usize,
+    /// Core instances that one component is made of.
+    pub core_instances: usize,
+    /// What is logged of one call's output, in bytes; see [`crate::GuestLine`].
+    pub log_bytes: usize,
+    pub recycle: Recycle,
+}
+
+/// When an instance is replaced although nothing ended it; by default never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recycle {
+    /// After so many messages; 1 is a fresh instance for each.
+    pub after_messages: Option<u64>,
+    /// After the message at whose end its memories hold more than so many bytes.
+    pub memory_bytes: Option<usize>,
 }
 
 /// What an instance is told about where it runs.
@@ -86,7 +104,7 @@ pub struct Module(Arc<Inner>);
 struct Inner {
     version: Version,
     limits: Limits,
-    engine: wasmtime::Engine,
+    engine: Engine,
     pre: MessageHandlerPre<State>,
 }
 
@@ -108,7 +126,7 @@ impl Module {
         Ok(Module(Arc::new(Inner {
             version: Version::new(hex).expect("64 hex digits are a name"),
             limits,
-            engine: engine.engine.clone(),
+            engine: engine.clone(),
             pre,
         })))
     }

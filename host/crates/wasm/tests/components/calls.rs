@@ -107,7 +107,7 @@ async fn a_trap_ends_the_instance_and_carries_the_last_words() {
 
 const SHORT: Limits = Limits {
     deadline: Duration::from_millis(200),
-    memory_bytes: 1 << 20,
+    ..LIMITS
 };
 
 #[tokio::test]

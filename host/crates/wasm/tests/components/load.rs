@@ -137,7 +137,9 @@ async fn a_module_that_was_compiled_before_comes_from_the_cache() {
         let config = EngineConfig {
             cache_dir: Some(dir.path().join("modules")),
             memory_bytes_max: 1 << 20,
+            table_elements_max: 1_000,
             instances_max: 4,
+            core_dump_dir: None,
         };
         let engine = Engine::new(config).expect("an engine");
         let module = Module::load(&engine, &bytes, LIMITS).expect("it loads");
