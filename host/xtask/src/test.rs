@@ -94,6 +94,8 @@ const UNIT: &[&str] = &[
     "--test",
     "components",
     "--test",
+    "memory",
+    "--test",
     "binary",
     "--test",
     "vectors",

@@ -193,8 +193,7 @@ impl Inner {
     fn say(&mut self, level: Level, shown: &[u8], bytes: usize) {
         let cost = shown
             .len()
-            .min(limits::LOG_LINE_BYTES_MAX)
-            .max(LINE_BYTES_MIN);
+            .clamp(LINE_BYTES_MIN, limits::LOG_LINE_BYTES_MAX);
         // After the first that is dropped all are: a gap in the middle would mislead.
         if self.dropped.lines > 0 || self.bytes.saturating_add(cost) > self.bytes_max {
             self.dropped.lines += 1;

@@ -16,10 +16,12 @@ use guests::{Guest, LIMITS, LOG, REJECT, RETRY_IN_70_MS, context, message};
 
 /// What one kind may take between a tenth of its calls and all.
 const GROWTH_KIB_MAX: u64 = 5 * 1024;
-/// Of each kind, unless asked for more: as many as a second or two of the dev profile allow.
-const CALLS: u32 = 5_000;
-/// A call that spins to its deadline takes a tick of 10 ms: there are fewer of them.
-const SPINS_PER: u32 = 50;
+/// Of each kind, unless asked for more: some seconds in the dev profile. `cargo xtask soak` makes 100,000.
+const CALLS: u32 = 10_000;
+/// A call that waits until its deadline takes a timer's 2 ms, one that spins a tick of 10 ms: of these
+/// there are so many times fewer.
+const PER_WAIT: u32 = 10;
+const PER_SPIN: u32 = 100;
 
 struct Silent;
 impl LogSink for Silent {
@@ -149,14 +151,14 @@ async fn the_host_does_not_grow_while_guests_fail() {
             "deadline, waiting",
             waits,
             short,
-            calls,
+            calls / PER_WAIT,
             Box::new(is(Fault::Deadline)),
         ),
         (
             "deadline, spinning",
             of("(loop $l (br $l)) unreachable"),
             short,
-            calls / SPINS_PER,
+            calls / PER_SPIN,
             Box::new(is(Fault::Deadline)),
         ),
         (
@@ -166,7 +168,7 @@ async fn the_host_does_not_grow_while_guests_fail() {
                 ..of(floods)
             },
             short,
-            calls / SPINS_PER,
+            calls / PER_SPIN,
             Box::new(is(Fault::Deadline)),
         ),
     ];
