@@ -90,20 +90,20 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         name: "endless loop",
         id: "loop",
-        did: "spun; the deadline was 100 ms",
+        did: "spun; the deadline was 300 ms",
         handler: "",
-        limits: "deadline = '100ms'",
+        limits: "deadline = '300ms'",
         payloads: &["l3"],
-        expected: broken("deadline", "100ms", Some("spins")),
+        expected: broken("deadline", "300ms", Some("spins")),
     },
     Situation {
         name: "blocked in a host call",
         id: "blocked",
-        did: "waited for a clock for an hour; the deadline was 100 ms",
+        did: "waited for a clock for an hour; the deadline was 300 ms",
         handler: "",
-        limits: "deadline = '100ms'",
+        limits: "deadline = '300ms'",
         payloads: &["b3"],
-        expected: broken("deadline", "100ms", None),
+        expected: broken("deadline", "300ms", None),
     },
     Situation {
         name: "memory hog",
@@ -329,11 +329,13 @@ fn judge(situation: &Situation, traces: &Traces<'_>) -> String {
                     assert!(trace.contains(function), "{id}: {event}");
                 }
             }
-            let slow = if *outcome == "deadline" { *times } else { 0 };
-            assert_eq!(traces.slow, slow, "{id}: a warning for each slow call");
+            let slow = *outcome == "deadline";
+            if slow {
+                assert_eq!(traces.slow, *times, "{id}: one warning for each slow call");
+            }
             assert_eq!((traces.handled("bad"), traces.dead.len()), (1, 0), "{id}");
-            let warned = if slow > 0 {
-                ", each warned about at 50 ms"
+            let warned = if slow {
+                ", each warned about at 150 ms"
             } else {
                 ""
             };
@@ -420,7 +422,9 @@ fn whatever_a_guest_does_the_host_lives_and_the_partition_goes_on() {
             failed: of_this("handler_failed")
                 .filter(|e| e["outcome"] != "reject")
                 .collect(),
-            slow: of_this("handler_slow").count(),
+            slow: of_this("handler_slow")
+                .filter(|e| e["key"] == "bad")
+                .count(),
             lines: of_this("guest_log").collect(),
             dead: world.run(&args).ok().objects(),
         };
@@ -470,4 +474,36 @@ fn core_dumps_are_where_the_events_say(dir: &Path, said: &[Value]) {
             &told.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()[..]
         )
     );
+}
+
+#[test]
+fn a_module_over_its_limits_is_refused_before_the_host_joins() {
+    let world = World::new();
+    let dir = world.server.dir();
+    let plain = failing::guest(dir);
+    let size = std::fs::metadata(&plain).expect("it is there").len();
+    for (limits, says) in [
+        (
+            "module_size = '1KiB'",
+            &[&*format!("{size} bytes"), "1024", "module_size"][..],
+        ),
+        ("core_instances = 1", &["1 core instances (core_instances)"]),
+        (
+            "memory = '64KiB'",
+            &["more when it starts than the limits allow", "memory"],
+        ),
+        ("", &[]),
+    ] {
+        let text = format!(
+            "[[handler]]\nname = 'h'\nstream = 's'\ngroup = 'g'\nmodule = {plain:?}\n[handler.limits]\n{limits}\n"
+        );
+        let path = dir.join("segmenter.toml");
+        std::fs::write(&path, text).expect("the folder is there");
+        let ended = world.run(&["run", "--check", "-c", path.to_str().expect("UTF-8")]);
+        let expected = if says.is_empty() { 0 } else { 1 };
+        assert_eq!(ended.code(), Some(expected), "{limits}: {ended:?}");
+        for word in says {
+            assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+        }
+    }
 }

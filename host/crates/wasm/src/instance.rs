@@ -109,10 +109,17 @@ impl Instance {
                 });
             }
             Some(Err(error)) if error.to_string().starts_with(TOO_MANY) => too_many(&error, limits),
-            Some(Err(error)) => match fault(&error, &store.data().limiter, limits, &output) {
-                (Fault::Deadline, _) => not_made(limits, &output),
-                (_, why) => why,
-            },
+            Some(Err(error)) => {
+                let why = match fault(&error, &store.data().limiter, limits, &output) {
+                    (Fault::Deadline, _) => not_made(limits, &output),
+                    (_, why) => why,
+                };
+                // There is no instance to ask for it afterwards.
+                match diagnosis::backtrace(&error) {
+                    Some(backtrace) => bounded(format!("{why}\n{backtrace}")),
+                    None => why,
+                }
+            }
             None => not_made(limits, &output),
         };
         Err(InstantiateError(why))

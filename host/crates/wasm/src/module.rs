@@ -66,6 +66,8 @@ pub enum LoadError {
         "this is a core module, not a component; build for wasm32-wasip2, or make a component of it with `wasm-tools component new`"
     )]
     CoreModule,
+    #[error("it needs more when it starts than the limits allow (memory, table_elements): {0}")]
+    OverLimits(String),
     #[error("it does not compile: {0}")]
     Compile(String),
     #[error(
@@ -171,7 +173,14 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
         [b'\0', b'a', b's', b'm', ..] => {}
         _ => return Err(LoadError::NotWasm),
     }
-    Component::new(&engine.engine, bytes).map_err(|e| LoadError::Compile(format!("{e:#}")))
+    Component::new(&engine.engine, bytes).map_err(|e| {
+        let why = format!("{e:#}");
+        // A pool is told when it is made how large anything may be, and looks at compiling.
+        if why.contains("pooling allocator") {
+            return LoadError::OverLimits(why);
+        }
+        LoadError::Compile(why)
+    })
 }
 
 fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {

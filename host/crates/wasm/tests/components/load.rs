@@ -115,7 +115,7 @@ async fn any_patch_of_the_contract_and_extra_exports_are_accepted() {
 
 #[tokio::test]
 async fn an_instance_that_cannot_be_made_says_why() {
-    let parts = r#"(func $start unreachable) (start $start)"#;
+    let parts = r#"(func $begins unreachable) (start $begins)"#;
     let module = Guest {
         parts,
         ..Guest::default()
@@ -127,6 +127,7 @@ async fn an_instance_that_cannot_be_made_says_why() {
         .expect_err("its start traps")
         .to_string();
     assert!(refused.contains("unreachable"), "{refused}");
+    assert!(refused.contains("guest!begins"), "{refused}");
 }
 
 #[tokio::test]
