@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use segmenter_core::effects::Effects;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
 use segmenter_core::outcome::Outcome;
@@ -72,7 +73,10 @@ async fn a_loop_that_missed_its_deadline_says_where_it_was_and_a_good_call_says_
     assert!(trace.contains("spins"), "{trace}");
 
     let (mut instance, _) = Guest::default().instance(LIMITS).await;
-    assert_eq!(instance.call(&message()).await, Outcome::Ok);
+    assert_eq!(
+        instance.call(&message()).await,
+        Outcome::Ok(Effects::default())
+    );
     assert_eq!(instance.diagnosis(), Diagnosis::default());
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use segmenter_core::effects::Effects;
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_wasm::{Limits, Recycle};
 
@@ -34,7 +35,7 @@ async fn tables_over_the_limit_are_refused_and_told_and_count_together() {
         let (mut instance, _) = guest.instance(LIMITS).await;
         let outcome = instance.call(&message()).await;
         if fits {
-            assert_eq!(outcome, Outcome::Ok);
+            assert_eq!(outcome, Outcome::Ok(Effects::default()));
             continue;
         }
         let (fault, reason) = broken(outcome);
@@ -105,7 +106,10 @@ async fn a_flood_of_output_is_cut_and_told_in_one_line_a_call() {
     };
     let (mut instance, lines) = guest.instance(limits).await;
     for call in 1..=2 {
-        assert_eq!(instance.call(&message()).await, Outcome::Ok);
+        assert_eq!(
+            instance.call(&message()).await,
+            Outcome::Ok(Effects::default())
+        );
         let all = lines.all();
         assert_eq!(all.len(), 11 * call, "{all:?}");
         let mark = all.last().unwrap();
@@ -228,7 +232,10 @@ async fn an_instance_is_spent_after_its_messages_or_beyond_its_mark() {
         let (mut instance, _) = guest.instance(Limits { recycle, ..LIMITS }).await;
         let mut handled = 0;
         while !instance.is_dead() && handled < 9 {
-            assert_eq!(instance.call(&message()).await, Outcome::Ok);
+            assert_eq!(
+                instance.call(&message()).await,
+                Outcome::Ok(Effects::default())
+            );
             handled += 1;
         }
         assert_eq!(handled, calls, "{recycle:?}");
