@@ -7,6 +7,7 @@ mod chaos;
 mod crash;
 mod failing;
 mod failure;
+mod failures_memory;
 mod failures_table;
 mod flow;
 mod load;

@@ -1,6 +1,8 @@
 //! What is left of an instance that ended: where it was, and a picture of its memory. Knows how wasmtime
 //! tells both; must not know what is done about a failure.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -78,6 +80,14 @@ impl CoreDumps {
     }
 }
 
+/// For its owner alone: messages and secrets of a guest are in it.
 fn put(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    std::fs::write(path, bytes).map_err(|e| format!("writing {}: {e}", path.display()))
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|e| format!("writing {}: {e}", path.display()))
 }
