@@ -99,7 +99,6 @@ fn main() -> ExitCode {
             format!("--session-timeout-ms={session_timeout_ms}"),
         ]),
         Command::Sim { args } => sim::run(&args),
-    },
         Command::Soak { calls } => soak::run(calls),
         Command::Server { port } => server::run(port),
     };
