@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use segmenter_core::names::HandlerName;
 use segmenter_core::port::Start;
-use segmenter_wasm::Grants;
+use segmenter_wasm::{Grants, Recycle};
 
 use super::Usage;
 use super::address;
@@ -19,7 +19,7 @@ use crate::host::{self, RunOptions};
 const DEFAULT_FILE: &str = "segmenter.toml";
 
 pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCode> {
-    let (check, wait) = (args.check, args.wait);
+    let (check, wait, coredump) = (args.check, args.wait, args.coredump.clone());
     let mut config = configuration(global, args)?;
     if let Some(namespace) = &global.namespace {
         config.namespace = namespace.clone();
@@ -37,6 +37,7 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
         format: global.format,
         wait,
         check,
+        coredump,
     })
     .await
 }
@@ -85,6 +86,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         },
         session_timeout: SESSION_TIMEOUT,
         limits: Limits::default(),
+        recycle: Recycle::default(),
         backoff: BACKOFF,
         grants,
     };

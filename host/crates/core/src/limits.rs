@@ -65,3 +65,5 @@ pub const COMMIT_EFFECT_BYTES: usize = 4 * 1024 * 1024;
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// Bytes that the headers of one HTTP request or response take in memory.
 pub const HTTP_FIELDS_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a guest's backtrace in a log line.
+pub const BACKTRACE_BYTES_MAX: usize = 8 * 1024;

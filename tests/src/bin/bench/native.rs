@@ -45,6 +45,7 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
         let broker = Broker::connect(&Address::new(url, None)?).await?;
         let plan = Plan {
             deadline: Duration::from_secs(1),
+            instantiate: Duration::ZERO,
             handler: "native".parse()?,
             stream: StreamId {
                 namespace: "default".parse()?,
