@@ -340,7 +340,7 @@ fn grants_of_the_command_line_add_up() {
     for (text, says) in [
         ("stat", "known are"),
         ("state=yes", "known are"),
-        ("emit=", "name"),
+        ("emit=", "empty"),
         ("http=x", "no origin"),
         ("files=data", "configuration file"),
     ] {
