@@ -162,6 +162,9 @@ pub(crate) struct RunArgs {
     /// What the handler may touch: state, emit=STREAM, http=https://HOST; may be repeated
     #[arg(long, value_name = "GRANT", requires = "module")]
     pub(crate) grant: Vec<String>,
+    /// Writes a WebAssembly core dump of each trap into this folder, at most 10 in a run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) coredump: Option<PathBuf>,
     /// Validates configuration, modules and grants, and ends
     #[arg(long)]
     pub(crate) check: bool,

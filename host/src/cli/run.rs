@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::HandlerName;
 use segmenter_core::port::Start;
-use segmenter_wasm::Grants;
+use segmenter_wasm::{Grants, Recycle};
 
 use super::Usage;
 use super::address;
@@ -21,7 +21,7 @@ use crate::host::{self, RunOptions};
 const DEFAULT_FILE: &str = "segmenter.toml";
 
 pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCode> {
-    let (check, wait) = (args.check, args.wait);
+    let (check, wait, coredump) = (args.check, args.wait, args.coredump.clone());
     let mut config = configuration(global, args)?;
     if let Some(namespace) = &global.namespace {
         config.namespace = namespace.clone();
@@ -39,6 +39,7 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
         format: global.format,
         wait,
         check,
+        coredump,
     })
     .await
 }
@@ -87,6 +88,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         },
         session_timeout: SESSION_TIMEOUT,
         limits: Limits::default(),
+        recycle: Recycle::default(),
         backoff: BACKOFF,
         attempts: ATTEMPTS,
         exhausted: Exhausted::default(),

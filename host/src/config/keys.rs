@@ -224,6 +224,36 @@ impl<'a> Keys<'a> {
         Ok(Some(texts))
     }
 
+    pub(super) fn size(&mut self, key: &str, min: &str, max: &str) -> Result<Option<usize>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let value = units::size(&text).map_err(|e| self.error(format!("{key}: {e}")))?;
+        let limit = |text| units::size(text).expect("a constant of this crate");
+        if value < limit(min) || value > limit(max) {
+            return Err(self.error(format!("{key} is {text}; use {min} to {max}")));
+        }
+        Ok(Some(value))
+    }
+
+    pub(super) fn count_within(
+        &mut self,
+        key: &str,
+        min: usize,
+        max: usize,
+    ) -> Result<Option<usize>> {
+        let Some(count) = self.count(key)? else {
+            return Ok(None);
+        };
+        let fits = usize::try_from(count)
+            .ok()
+            .filter(|n| (min..=max).contains(n));
+        match fits {
+            Some(count) => Ok(Some(count)),
+            None => Err(self.error(format!("{key} is {count}; use {min} to {max}"))),
+        }
+    }
+
     pub(super) fn table(&mut self, key: &str, known: &[&'static str]) -> Result<Option<Keys<'a>>> {
         match self.take(key) {
             None => Ok(None),

@@ -31,9 +31,16 @@ module = "handlers/billing.wasm"
 start = "end"
 session_timeout = "2s"
 instance = "reuse"
+recycle_after = 1_000
+recycle_memory = "8MiB"
 [handler.limits]
 deadline = "250ms"
 memory = "16MiB"
+instantiate = "2s"
+table_elements = 5_000
+core_instances = 7
+log = "32KiB"
+module_size = "3MiB"
 [handler.retry]
 backoff = { initial = "10ms", max = "1s" }
 "#;
@@ -54,7 +61,13 @@ fn a_whole_file_is_read() {
     assert_eq!(handler.start, Start::End);
     assert_eq!(handler.session_timeout, Duration::from_secs(2));
     assert_eq!(handler.limits.deadline, Duration::from_millis(250));
-    assert_eq!(handler.limits.memory_bytes, 16 << 20);
+    let limits = handler.limits;
+    assert_eq!(limits.memory_bytes, 16 << 20);
+    assert_eq!(limits.instantiate, Duration::from_secs(2));
+    assert_eq!((limits.table_elements, limits.core_instances), (5_000, 7));
+    assert_eq!((limits.log_bytes, limits.module_bytes), (32 << 10, 3 << 20));
+    assert_eq!(handler.recycle.after_messages, Some(1_000));
+    assert_eq!(handler.recycle.memory_bytes, Some(8 << 20));
     assert_eq!(handler.backoff.initial, Duration::from_millis(10));
 }
 
@@ -68,6 +81,21 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(handler.session_timeout, SESSION_TIMEOUT);
     assert_eq!(handler.limits.memory_bytes, MEMORY_BYTES);
     assert_eq!(handler.start, Start::Beginning);
+    assert_eq!(handler.recycle, Recycle::default());
+}
+
+#[test]
+fn a_fresh_instance_is_one_that_is_replaced_after_a_message() {
+    let fresh = |more: &str| {
+        let text = format!(
+            "[[handler]]\nname='h'\nstream='s'\ngroup='g'\nmodule='m.wasm'\ninstance='fresh'\n{more}"
+        );
+        Config::parse(&text, Path::new(""))
+    };
+    let config = fresh("").unwrap();
+    assert_eq!(config.handlers[0].recycle.after_messages, Some(1));
+    let error = fresh("recycle_after = 5").unwrap_err().to_string();
+    assert!(error.contains("leave out recycle_after"), "{error}");
 }
 
 #[test]
@@ -87,11 +115,11 @@ fn an_unknown_key_is_named_with_its_line_table_and_the_nearest_known_one() {
     );
     check(
         &WHOLE.replace("deadline", "deadlin"),
-        &["line 21:", "billing", "limits", "deadlin", "\"deadline\""],
+        &["line 23:", "billing", "limits", "deadlin", "\"deadline\""],
     );
     check(
         &WHOLE.replace("initial", "inital"),
-        &["line 24:", "billing", "retry, backoff", "\"initial\""],
+        &["line 31:", "billing", "retry, backoff", "\"initial\""],
     );
     check(
         &WHOLE.replace("url", "zzzzzzzz"),
@@ -119,6 +147,22 @@ fn a_value_that_is_wrong_says_what_is_right() {
         ("\"5s\"", "\"2h\"", &["drain_timeout", "100ms to 1h"]),
         ("\"16MiB\"", "\"1KiB\"", &["memory", "64KiB"]),
         ("\"16MiB\"", "\"16MB\"", &["memory", "MiB"]),
+        ("\"32KiB\"", "\"1KiB\"", &["log is 1KiB", "16KiB to 1GiB"]),
+        ("\"3MiB\"", "3", &["module_size", "bare number 3;"]),
+        ("= 5_000", "= 0", &["table_elements is 0", "1 to 1000000"]),
+        (
+            "= 7\nlog",
+            "= 1_001\nlog",
+            &["core_instances is 1001", "1 to 1000"],
+        ),
+        (
+            "\"2s\"\ntable",
+            "\"2h\"\ntable",
+            &["instantiate", "1ms to 1h"],
+        ),
+        ("= 1_000\nrec", "= 0\nrec", &["recycle_after is 0"]),
+        ("\"8MiB\"", "\"8B\"", &["recycle_memory is 8B", "64KiB"]),
+        ("\"reuse\"", "\"new\"", &["instance is \"new\"", "fresh"]),
         (
             "partitions = 16",
             "partitions = 0",
@@ -181,10 +225,7 @@ fn attempts_and_what_follows_them_are_read_and_checked() {
 
 #[test]
 fn settings_of_later_versions_are_refused_not_ignored() {
-    for (from, to, says) in [
-        ("\"reuse\"", "\"fresh\"", "fresh"),
-        ("handlers/billing.wasm", "deployed", "deployed"),
-    ] {
+    for (from, to, says) in [("handlers/billing.wasm", "deployed", "deployed")] {
         check(
             &WHOLE.replacen(from, to, 1),
             &[says, "not available in this version"],

@@ -4,6 +4,7 @@
 pub(crate) mod clock;
 mod handler;
 mod life;
+mod module_file;
 mod prepare;
 pub(crate) mod random;
 pub(crate) mod relay;
@@ -14,6 +15,7 @@ mod wasm;
 mod worker;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +30,7 @@ use segmenter_core::time::Duration;
 use segmenter_redis::{Address, Broker};
 use tokio::sync::{oneshot, watch};
 
-pub use handler::{Handler, Instance};
+pub use handler::{Diagnosis, Handler, Instance};
 pub(crate) use random::name as random_name;
 
 use crate::config::{Config, StreamConfig};
@@ -45,6 +47,8 @@ pub struct RunOptions {
     pub wait: bool,
     /// Validate configuration and modules, then end.
     pub check: bool,
+    /// A folder for core dumps of guests that trap.
+    pub coredump: Option<PathBuf>,
 }
 
 /// One handler bound to (stream, group), whatever runs it.
@@ -62,6 +66,8 @@ pub struct Plan {
     pub exhausted: Exhausted,
     /// Of one call.
     pub deadline: Duration,
+    /// Of making the instance that a call may need first.
+    pub instantiate: Duration,
     /// Bytes, inclusive.
     pub payload_max: usize,
     /// Streams of the namespace that it may emit to.
@@ -105,7 +111,7 @@ impl Say {
 /// The host with WebAssembly handlers, from configuration to exit.
 pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let say = Say::new(options.format);
-    let modules = prepare::modules(&options.config, &say).await?;
+    let modules = prepare::modules(&options.config, options.coredump, &say).await?;
     if options.check {
         prepare::say_checked(options.format, &modules);
         return Ok(ExitCode::SUCCESS);

@@ -17,6 +17,7 @@ use segmenter_redis::{Address, Broker, doctor};
 use segmenter_wasm::{Engine, EngineConfig, Limits, Module};
 
 use super::clock;
+use super::module_file;
 use super::random;
 use super::telemetry;
 use super::{Plan, Say};
@@ -36,18 +37,33 @@ pub(super) struct Loaded {
 }
 
 /// Loads and probes every module. Nothing was asked of Redis yet: a bad module disturbs nobody.
-pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Loaded>> {
+pub(super) async fn modules(
+    config: &Config,
+    coredump: Option<PathBuf>,
+    say: &Say,
+) -> anyhow::Result<Vec<Loaded>> {
+    if let Some(dir) = &coredump {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("creating the folder for core dumps {}", dir.display()))?;
+    }
+    let table_elements_max = config
+        .handlers
+        .iter()
+        .map(|h| h.limits.table_elements)
+        .max();
     let memory_bytes_max = config.handlers.iter().map(|h| h.limits.memory_bytes).max();
     let engine = Engine::new(EngineConfig {
         cache_dir: cache_dir(),
         memory_bytes_max: memory_bytes_max.unwrap_or_default(),
+        table_elements_max: table_elements_max.unwrap_or_default(),
         instances_max: instances_max(config),
+        core_dump_dir: coredump,
     })
     .context("starting the WebAssembly engine")?;
     let mut loaded = Vec::new();
     for handler in &config.handlers {
         let path = &handler.module;
-        let bytes = std::fs::read(path).with_context(|| {
+        let bytes = module_file::read(path, handler.limits.module_bytes).with_context(|| {
             format!(
                 "handler {}: reading its module {}",
                 handler.name,
@@ -56,9 +72,14 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
         })?;
         let limits = Limits {
             deadline: handler.limits.deadline,
+            instantiate: handler.limits.instantiate,
             memory_bytes: handler.limits.memory_bytes,
             payload_bytes: limits::PAYLOAD_BYTES_MAX,
             effects: EffectLimits::default(),
+            table_elements: handler.limits.table_elements,
+            core_instances: handler.limits.core_instances,
+            log_bytes: handler.limits.log_bytes,
+            recycle: handler.recycle,
         };
         folders(handler)?;
         let module = Module::load(&engine, &bytes, limits, handler.grants.clone())
@@ -84,6 +105,7 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
             attempts: handler.attempts,
             exhausted: handler.exhausted,
             deadline: handler.limits.deadline,
+            instantiate: handler.limits.instantiate,
             payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: handler.grants.emit.clone(),
         };

@@ -433,7 +433,7 @@ const CALL_GRACE: Duration = Duration::from_secs(5);
 impl Plan {
     /// A call that runs for longer cannot be cancelled.
     fn call_limit(&self) -> Duration {
-        self.deadline + CALL_GRACE
+        self.instantiate + self.deadline + CALL_GRACE
     }
 
     /// Of the drain timeout, what is kept for commit, release and leave after the calls were cut.

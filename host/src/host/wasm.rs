@@ -13,7 +13,7 @@ use segmenter_redis::Broker;
 use segmenter_wasm::{LogSink, Module, PartitionContext, StateSource, Tenure};
 
 use super::Plan;
-use super::handler::{Handler, Instance};
+use super::handler::{Diagnosis, Handler, Instance};
 use super::worker::odd;
 
 pub(super) struct WasmHandler {
@@ -90,5 +90,19 @@ impl Instance for WasmInstance {
     }
     fn is_dead(&self) -> bool {
         self.0.is_dead()
+    }
+    fn diagnosis(&mut self) -> Diagnosis {
+        let segmenter_wasm::Diagnosis {
+            backtrace,
+            core_dump,
+        } = self.0.diagnosis();
+        let core_dump = core_dump.map(|written| match written {
+            Ok(path) => path.display().to_string(),
+            Err(why) => why,
+        });
+        Diagnosis {
+            backtrace,
+            core_dump,
+        }
     }
 }

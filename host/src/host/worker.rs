@@ -19,7 +19,7 @@ use segmenter_redis::{Broker, Reader};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
-use super::handler::{Handler, Instance};
+use super::handler::{Diagnosis, Handler, Instance};
 use super::telemetry;
 use super::{Plan, Say};
 
@@ -184,7 +184,9 @@ impl<H: Handler> Worker<H> {
             tokio::task::yield_now().await;
         }
         let calling_since = self.mailbox.calling_since.clone();
-        calling_since.store(clock::now().0, Ordering::Relaxed);
+        let started = clock::now();
+        calling_since.store(started.0, Ordering::Relaxed);
+        let mut slow_at = Some(started + self.shared.plan.deadline / 2);
         let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
         let shared = self.shared.clone();
         let kept = self.tenure.take().filter(|(of, _)| *of == epoch);
@@ -196,6 +198,8 @@ impl<H: Handler> Worker<H> {
             loop {
                 let trust_until = *self.trust.borrow();
                 let wake = self.consumer.poll_timeout(clock::now(), trust_until);
+                // Whichever is first; a call that ends at once starts no timer.
+                let wake = wake.into_iter().chain(slow_at).min();
                 tokio::select! {
                     biased;
                     outcome = &mut call => break outcome,
@@ -207,6 +211,10 @@ impl<H: Handler> Worker<H> {
                         break Outcome::Cancelled;
                     },
                     () = clock::sleep_until(wake) => {}
+                }
+                if clock::passed(slow_at) {
+                    slow_at = None;
+                    self.warn_of_slow(&message, started);
                 }
                 let mut cancelled = false;
                 while let Some(command) = self.next_command() {
@@ -225,12 +233,26 @@ impl<H: Handler> Worker<H> {
         if outcome == Outcome::Cancelled {
             instance = None;
         }
-        self.instance = instance;
-        self.report(&message, &outcome);
+        let diagnosis = instance.as_mut().map(Instance::diagnosis);
+        self.report(&message, &outcome, diagnosis.unwrap_or_default());
+        // Also one that is to be recycled: what it holds is free from now on.
+        self.instance = instance.filter(|instance| !instance.is_dead());
         self.take(Event::Handled { message, outcome });
     }
 
-    fn report(&self, message: &Message, outcome: &Outcome) {
+    fn warn_of_slow(&self, message: &Message, started: Time) {
+        self.shared.say.event(&telemetry::Event::HandlerSlow {
+            handler: self.shared.plan.handler.as_str(),
+            partition: self.partition.0,
+            id: message.id,
+            attempt: message.attempt,
+            key: message.content.key(),
+            elapsed_ms: clock::now().since(started).as_millis() as u64,
+            deadline_ms: self.shared.plan.deadline.as_millis() as u64,
+        });
+    }
+
+    fn report(&self, message: &Message, outcome: &Outcome, diagnosis: Diagnosis) {
         let (outcome, reason) = match outcome {
             Outcome::Ok(_) | Outcome::Cancelled => return,
             Outcome::Retry { reason, .. } => ("retry", reason),
@@ -242,8 +264,12 @@ impl<H: Handler> Worker<H> {
             partition: self.partition.0,
             id: message.id,
             attempt: message.attempt,
+            key: message.content.key(),
+            version: self.shared.handler.version().as_str(),
             outcome,
             reason,
+            backtrace: diagnosis.backtrace.as_deref(),
+            core_dump: diagnosis.core_dump.as_deref(),
         });
     }
 

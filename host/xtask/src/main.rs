@@ -10,6 +10,7 @@ mod guests;
 mod server;
 mod servers;
 mod sim;
+mod soak;
 mod source;
 mod test;
 mod toolchain;
@@ -66,6 +67,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Guests that fail 100,000 times in each way, and what the host's memory does meanwhile: minutes
+    Soak {
+        #[arg(long, default_value_t = 100_000, value_name = "N")]
+        calls: u32,
+    },
     /// A throw-away server on 127.0.0.1:6379 for trying things, until Ctrl-C
     Server {
         #[arg(long, default_value_t = 6379)]
@@ -93,6 +99,7 @@ fn main() -> ExitCode {
             format!("--session-timeout-ms={session_timeout_ms}"),
         ]),
         Command::Sim { args } => sim::run(&args),
+        Command::Soak { calls } => soak::run(calls),
         Command::Server { port } => server::run(port),
     };
     match result {

@@ -94,6 +94,8 @@ const UNIT: &[&str] = &[
     "--test",
     "components",
     "--test",
+    "memory",
+    "--test",
     "binary",
     "--test",
     "vectors",
@@ -153,5 +155,9 @@ fn on(server: &Binary) -> anyhow::Result<String> {
         }
     };
     tests(SERVER, &env)?;
+    // The tests wrote it: what guests did wrong, and what came of it.
+    if let Ok(table) = std::fs::read_to_string(cargo::target().join("failures.md")) {
+        println!("{table}");
+    }
     Ok(note)
 }

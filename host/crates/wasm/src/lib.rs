@@ -3,6 +3,7 @@
 
 mod bindings;
 mod capabilities;
+mod diagnosis;
 mod engine;
 mod grants;
 mod instance;
@@ -11,9 +12,11 @@ mod module;
 mod output;
 mod tenure;
 
+pub use diagnosis::{CORE_DUMPS_MAX, Diagnosis};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use grants::{Folder, Grants, Origin, OriginError};
 pub use instance::{Instance, InstantiateError};
-pub use module::{Limits, LoadError, Module, PartitionContext};
+pub use limiter::CORE_INSTANCES_MAX;
+pub use module::{Limits, LoadError, Module, PartitionContext, Recycle};
 pub use output::{GuestLine, Level, LogSink};
 pub use tenure::{StateSource, Tenure};

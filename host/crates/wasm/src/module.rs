@@ -25,12 +25,30 @@ use crate::tenure::{StateSource, Tenure};
 pub struct Limits {
     /// From the start of a call to its end, also if it waits in the host. Checked every 10 ms.
     pub deadline: Duration,
+    /// Of making an instance: until its start functions are done.
+    pub instantiate: Duration,
     /// Linear memory of an instance, in bytes.
     pub memory_bytes: usize,
+    /// Elements of all tables of an instance.
+    pub table_elements: usize,
+    /// Core instances that one component is made of.
+    pub core_instances: usize,
+    /// What is logged of one call's output, in bytes; see [`crate::GuestLine`].
+    pub log_bytes: usize,
+    pub recycle: Recycle,
     /// Payload of an emitted message, in bytes, inclusive.
     pub payload_bytes: usize,
     /// What a call may keep and emit.
     pub effects: EffectLimits,
+}
+
+/// When an instance is replaced although nothing ended it; by default never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recycle {
+    /// After so many messages; 1 is a fresh instance for each.
+    pub after_messages: Option<u64>,
+    /// After the message at whose end its memories hold more than so many bytes.
+    pub memory_bytes: Option<usize>,
 }
 
 /// What an instance is told about where it runs.
@@ -57,6 +75,8 @@ pub enum LoadError {
         "this is a core module, not a component; build for wasm32-wasip2, or make a component of it with `wasm-tools component new`"
     )]
     CoreModule,
+    #[error("it needs more when it starts than the limits allow (memory, table_elements): {0}")]
+    OverLimits(String),
     #[error("it does not compile: {0}")]
     Compile(String),
     #[error(
@@ -96,7 +116,7 @@ struct Inner {
     version: Version,
     limits: Limits,
     grants: Arc<Grants>,
-    engine: wasmtime::Engine,
+    engine: Engine,
     pre: MessageHandlerPre<State>,
 }
 
@@ -124,7 +144,7 @@ impl Module {
             version: Version::new(hex).expect("64 hex digits are a name"),
             limits,
             grants: Arc::new(grants),
-            engine: engine.engine.clone(),
+            engine: engine.clone(),
             pre,
         })))
     }
@@ -192,7 +212,14 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
         [b'\0', b'a', b's', b'm', ..] => {}
         _ => return Err(LoadError::NotWasm),
     }
-    Component::new(&engine.engine, bytes).map_err(|e| LoadError::Compile(format!("{e:#}")))
+    Component::new(&engine.engine, bytes).map_err(|e| {
+        let why = format!("{e:#}");
+        // A pool is told when it is made how large anything may be, and looks at compiling.
+        if why.contains("pooling allocator") {
+            return LoadError::OverLimits(why);
+        }
+        LoadError::Compile(why)
+    })
 }
 
 fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {

@@ -47,6 +47,7 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
             deadline: Duration::from_secs(1),
             attempts: 5,
             exhausted: segmenter_core::consumer::Exhausted::DeadLetter,
+            instantiate: Duration::ZERO,
             handler: "native".parse()?,
             stream: StreamId {
                 namespace: "default".parse()?,

@@ -13,7 +13,7 @@ use segmenter_core::names::Partition;
 use segmenter_core::outcome::Outcome;
 use segmenter_wasm::{
     Engine, EngineConfig, Grants, GuestLine, Instance, Limits, LoadError, LogSink, Module,
-    PartitionContext, StateSource, Tenure,
+    PartitionContext, Recycle, StateSource, Tenure,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -39,6 +39,7 @@ package wasi:clocks@0.2.0 {
 }
 package wasi:cli@0.2.0 {
   interface stderr { use wasi:io/streams@0.2.0.{output-stream}; get-stderr: func() -> output-stream; }
+  interface exit { exit: func(status: result); }
   interface environment {
     get-environment: func() -> list<tuple<string, string>>;
     get-arguments: func() -> list<string>;
@@ -127,6 +128,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) world: &'a str,
     /// Of the contract.
     pub(crate) version: &'a str,
+    /// Whether it says from which line of its text each instruction is.
+    pub(crate) lines: bool,
 }
 
 impl Default for Guest<'_> {
@@ -136,6 +139,7 @@ impl Default for Guest<'_> {
             body: OK,
             world: "",
             version: "0.1.0",
+            lines: false,
         }
     }
 }
@@ -192,7 +196,7 @@ impl Guest<'_> {
             ..
         } = self;
         format!(
-            r#"(module {parts}
+            r#"(module $guest {parts}
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 4096))
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
@@ -200,7 +204,7 @@ impl Guest<'_> {
     (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
     (global.set $heap (i32.add (local.get $at) (local.get 3)))
     (local.get $at))
-  (func (export "segmenter:handler/handler@{version}#handle")
+  (func $handle (export "segmenter:handler/handler@{version}#handle")
     (param i64 i64 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
     {body})
   (func (export "cabi_post_segmenter:handler/handler@{version}#handle") (param i32)
@@ -234,7 +238,13 @@ impl Guest<'_> {
         let world = resolve
             .select_world(&[package], Some("guest"))
             .expect("the world");
-        let mut module = wat::parse_str(self.core()).expect("the module is WebAssembly text");
+        let mut parser = wat::Parser::new();
+        if self.lines {
+            parser.generate_dwarf(wat::GenerateDwarf::Lines);
+        }
+        let mut module = parser
+            .parse_str(Some(Path::new("src/guest.wat")), self.core())
+            .expect("the module is WebAssembly text");
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
             .expect("metadata");
         let encoder = ComponentEncoder::default()
@@ -281,7 +291,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn of(module: Module) -> World {
+    pub(crate) fn of(module: Module) -> World {
         let (lines, kept): (Arc<Lines>, Arc<Kept>) = Default::default();
         let tenure = module.tenure(context(), lines.clone(), kept.clone());
         World {
@@ -338,7 +348,9 @@ pub(crate) fn engine() -> Engine {
     let config = EngineConfig {
         cache_dir: None,
         memory_bytes_max: 16 << 20,
+        table_elements_max: 1_000,
         instances_max: 8,
+        core_dump_dir: None,
     };
     Engine::new(config).expect("an engine")
 }
@@ -349,6 +361,7 @@ pub(crate) fn load(bytes: &[u8], limits: Limits) -> Result<Module, LoadError> {
 
 pub(crate) const LIMITS: Limits = Limits {
     deadline: Duration::from_secs(20),
+    instantiate: Duration::from_secs(20),
     memory_bytes: 1 << 20,
     payload_bytes: 1_000,
     effects: EffectLimits {
@@ -356,6 +369,13 @@ pub(crate) const LIMITS: Limits = Limits {
         state_bytes: 200,
         emits: 3,
         emit_bytes: 2_000,
+    },
+    table_elements: 1_000,
+    core_instances: 20,
+    log_bytes: 1 << 20,
+    recycle: Recycle {
+        after_messages: None,
+        memory_bytes: None,
     },
 };
 

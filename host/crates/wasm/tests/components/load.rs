@@ -96,7 +96,7 @@ async fn any_patch_of_the_contract_and_extra_exports_are_accepted() {
 
 #[tokio::test]
 async fn an_instance_that_cannot_be_made_says_why() {
-    let parts = r#"(func $start unreachable) (start $start)"#;
+    let parts = r#"(func $begins unreachable) (start $begins)"#;
     let module = Guest {
         parts,
         ..Guest::default()
@@ -108,6 +108,7 @@ async fn an_instance_that_cannot_be_made_says_why() {
         .expect_err("its start traps")
         .to_string();
     assert!(refused.contains("unreachable"), "{refused}");
+    assert!(refused.contains("guest!begins"), "{refused}");
 }
 
 #[tokio::test]
@@ -118,7 +119,9 @@ async fn a_module_that_was_compiled_before_comes_from_the_cache() {
         let config = EngineConfig {
             cache_dir: Some(dir.path().join("modules")),
             memory_bytes_max: 1 << 20,
+            table_elements_max: 1_000,
             instances_max: 4,
+            core_dump_dir: None,
         };
         let engine = Engine::new(config).expect("an engine");
         let module = Module::load(&engine, &bytes, LIMITS, Grants::default()).expect("it loads");

@@ -3,6 +3,8 @@
 
 mod calls;
 mod capabilities;
+mod diagnosis;
 mod guests;
+mod limits;
 mod load;
 mod sandbox;
