@@ -47,7 +47,7 @@ enum State {
         asked: bool,
         not_before: Time,
     },
-    Consuming(Tenure),
+    Consuming(Box<Tenure>),
     /// Nothing is left to commit.
     Releasing {
         fence: Fence,
@@ -378,7 +378,7 @@ impl Consumer {
                 let mut tenure = Tenure::new(epoch, acked, read);
                 tenure.draining = revoked;
                 tenure.taken_over(attempts, unreleased);
-                self.state = State::Consuming(tenure);
+                self.state = State::Consuming(Box::new(tenure));
                 if self.halt_told.take().is_some() {
                     self.notices.push_back(Command::Resumed);
                 }
