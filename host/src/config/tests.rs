@@ -303,7 +303,10 @@ fn a_grant_that_cannot_be_given_says_why() {
             "http = [\"api.example.com\"]",
             &["no origin", "https://HOST"],
         ),
-        ("http = [\"https://a/b\"]", &["line 24:", "has a path"]),
+        (
+            "http = [\"https://a/b\"]",
+            &["billing", "grants", "has a path"],
+        ),
         ("files = [\"data\"]", &["files is a text", "list of tables"]),
         (
             "files = [{ host = \"data\" }]",

@@ -20,7 +20,7 @@ const PARTS: &str = r#"
     (func $authority (param i32 i32 i32 i32) (result i32)))
   (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-path-with-query"
     (func $path (param i32 i32 i32 i32) (result i32)))
-  (import "wasi:http/outgoing-handler@0.2.0" "handle" (func $handle (param i32 i32 i32 i32)))
+  (import "wasi:http/outgoing-handler@0.2.0" "handle" (func $ask (param i32 i32 i32 i32)))
   (import "wasi:http/types@0.2.0" "[method]future-incoming-response.subscribe"
     (func $subscribe (param i32) (result i32)))
   (import "wasi:http/types@0.2.0" "[method]future-incoming-response.get" (func $get (param i32 i32)))
@@ -36,7 +36,7 @@ const RUN: &str = r#"
       (then (call $say (i32.const 96) (i32.const 12)) (return)))
     (if (call $path (local.get $request) (i32.const 1) (local.get $p) (local.get $pn))
       (then (call $say (i32.const 112) (i32.const 7)) (return)))
-    (call $handle (local.get $request) (i32.const 0) (i32.const 0) (i32.const 512))
+    (call $ask (local.get $request) (i32.const 0) (i32.const 0) (i32.const 512))
     (if (i32.load8_u (i32.const 512)) (then (call $error (i32.load8_u (i32.const 520))) (return)))
     (local.set $response (i32.load (i32.const 520)))
     (call $block (call $subscribe (local.get $response)))
