@@ -65,6 +65,8 @@ const fn broken(
 
 /// Bytes of payload that no message may have.
 const TOO_MANY: usize = 1_048_577;
+/// At one message; more than any guest here fails on purpose.
+const ATTEMPTS: u32 = 5;
 /// Messages to a handler that cannot always start: none of so many instances failing is one in 600,000.
 const STARTS: usize = 100;
 
@@ -225,16 +227,17 @@ fn configuration(world: &World) -> String {
             limits,
             ..
         } = situation;
-        let module = match situation.expected {
-            Expected::NotMade => &start,
-            _ => &plain,
+        // One of eight instances failing five times on end would be a dead letter now and then.
+        let (module, attempts) = match situation.expected {
+            Expected::NotMade => (&start, 1_000),
+            _ => (&plain, ATTEMPTS),
         };
         write!(
             text,
             "[[stream]]\nname = '{id}'\npartitions = 1\ncapacity = 1000\n\
              [[handler]]\nname = '{id}'\nstream = '{id}'\ngroup = 'g'\nmodule = {module:?}\n{handler}\n\
              [handler.limits]\n{limits}\n\
-             [handler.retry]\nbackoff = {{ initial = '1ms', max = '10ms' }}\n"
+             [handler.retry]\nattempts = {attempts}\nbackoff = {{ initial = '1ms', max = '10ms' }}\n"
         )
         .expect("a String takes it");
     }
