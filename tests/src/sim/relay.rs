@@ -156,10 +156,10 @@ impl World {
         command: Command,
     ) {
         let shared = self.hosts[host].links.shared;
-        let Some(supervisor) = self.supervisor(host, handler) else {
+        let Some(binding) = self.supervisor(host, handler).map(|s| s.binding) else {
             return;
         };
-        let bound = &self.bindings[supervisor.binding];
+        let bound = &self.bindings[binding];
         let (stream, group) = (self.streams[bound.stream].clone(), bound.group.clone());
         let target = |to: &StreamName| StreamId {
             namespace: stream.namespace.clone(),
