@@ -17,7 +17,13 @@ const TARGETS: [&str; 2] = ["invoices", "payments"];
 const PARTITIONS: u32 = 3;
 
 fn content(n: u64) -> Content {
-    Content::new(format!("key-{}", n % 7), n.to_string().into(), Vec::new(), 100).unwrap()
+    Content::new(
+        format!("key-{}", n % 7),
+        n.to_string().into(),
+        Vec::new(),
+        100,
+    )
+    .unwrap()
 }
 
 #[derive(Debug, Clone)]
