@@ -198,7 +198,7 @@ struct Pause {
 }
 
 /// All that goes to one target.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Line {
     target: Option<Target>,
     finding: bool,
@@ -664,21 +664,6 @@ impl Relay {
         self.noise ^= self.noise >> 7;
         self.noise ^= self.noise << 17;
         self.noise
-    }
-}
-
-impl Default for Line {
-    fn default() -> Line {
-        Line {
-            target: None,
-            finding: false,
-            find_pause: Pause::default(),
-            gone: false,
-            burying: false,
-            unplaced: VecDeque::new(),
-            lanes: BTreeMap::new(),
-            accepted: BTreeMap::new(),
-        }
     }
 }
 

@@ -181,7 +181,8 @@ impl World {
                             seq: self.committed,
                         };
                         let n = self.next;
-                        let to: StreamName = TARGETS[usize::from(n % 3 == 0)].parse().unwrap();
+                        let to: StreamName =
+                            TARGETS[usize::from(n.is_multiple_of(3))].parse().unwrap();
                         let emit = Emit {
                             to: to.clone(),
                             content: content(n),
