@@ -83,7 +83,7 @@ pub(super) async fn redrive(
     let bar = progress(global.format, found.count(), "redriven");
     let mut redriven = 0;
     for partition in found.info.shape.all() {
-        let chosen = found.letters.get(&partition).map_or(&[][..], Vec::as_slice);
+        let chosen: &[Chosen] = found.letters.get(&partition).map_or(&[], Vec::as_slice);
         let outbox = found.outbox(partition);
         let mut left = chosen;
         while !left.is_empty() {

@@ -46,6 +46,8 @@ pub struct Mutations {
     pub overtaken_syncs: bool,
     /// A partition is granted although another live member has it.
     pub granted_unreleased: bool,
+    /// What a source sends again is appended again.
+    pub sources_forgotten: bool,
 }
 
 impl Mutations {

@@ -216,7 +216,8 @@ impl Log {
         capacity: u64,
         retain: u64,
     ) -> Vec<Option<EntryId>> {
-        let mut last = self.from.get(&source).copied();
+        let known = self.from.get(&source).copied();
+        let mut last = known.filter(|_| !self.mutations.sources_forgotten);
         let mut ids = Vec::new();
         let mut seen = last;
         let mut new = 0;

@@ -6,13 +6,15 @@ use segmenter_core::consumer::{
 };
 use segmenter_core::member::{Command, Config, Event as MemberEvent, Member, News, Standing};
 use segmenter_core::names::{Incarnation, Partition, Uid};
-use segmenter_core::port::{Failure, Reply, Request, SyncReply, Verify};
+use segmenter_core::port::{CommitReply, Failure, Reply, Request, SyncReply, Verify};
+use segmenter_core::relay;
 use segmenter_core::time::Time;
 
 use super::host::{Ending, Input, Purpose};
 use super::mutation::Mutation;
 use super::plan::Kind;
 use super::reader::Reader;
+use super::relay::Courier;
 use super::worker::Worker;
 use super::world::World;
 
@@ -25,6 +27,7 @@ pub(super) struct Supervisor {
     pub(super) served_by: Option<u64>,
     pub(super) member: Member,
     pub(super) workers: Vec<Worker>,
+    pub(super) couriers: Vec<Courier>,
     pub(super) reader: Reader,
     /// The end of the trust window, as the workers see it.
     pub(super) trust: Time,
@@ -88,6 +91,8 @@ impl World {
             }))
         };
         let workers = self.shape.all().map(consumer).collect();
+        let courier = |p: Partition| Courier::new(noise ^ u64::from(p.0));
+        let couriers = self.shape.all().map(courier).collect();
         process.supervisors.push(Supervisor {
             binding,
             uid,
@@ -95,6 +100,7 @@ impl World {
             served_by: None,
             member,
             workers,
+            couriers,
             reader: Reader::default(),
             trust: Time::ZERO,
             exited: false,
@@ -307,14 +313,24 @@ impl World {
                 handler,
                 partition,
                 epoch,
+                emits,
             } => {
                 let result = result.map(|reply| match reply {
                     Reply::Commit(reply) => reply,
                     other => unreachable!("{other:?} to a commit"),
                 });
+                if let Ok(CommitReply::Committed { .. }) = &result {
+                    let event = relay::Event::Committed { epoch, emits };
+                    self.relay_event(host, handler, partition, event);
+                }
                 let event = ConsumerEvent::Committed { epoch, result };
                 self.worker_event(host, handler, partition, event);
             }
+            Purpose::Relay {
+                handler,
+                partition,
+                asked,
+            } => self.relay_answered(host, (handler, partition), asked, result),
             Purpose::Release { handler, partition } => {
                 let result = result.map(|reply| match reply {
                     Reply::Release(reply) => reply,

@@ -32,7 +32,7 @@ fn letters(world: &World) -> Vec<Value> {
 
 /// What `dead …` says under json.
 fn dead(world: &World, args: &[&str]) -> Value {
-    let args = [&["--format", "json", "dead"], args].concat();
+    let args = [&["--format", "json", "dead"][..], args].concat();
     world.run(&args).ok().objects().remove(0)
 }
 
@@ -186,7 +186,7 @@ fn a_full_target_stops_a_redrive_and_calling_it_again_goes_on() {
     with_letters(&world, 10);
     world.create("t", 1, 4);
     let args = ["redrive", "s", "g", "--all", "--to", "t"];
-    let short = [&["dead"], &args[..], &["--full-timeout", "100ms"]].concat();
+    let short = [&["dead"][..], &args[..], &["--full-timeout", "100ms"][..]].concat();
     let ended = world.run(&short);
     assert_eq!(ended.code(), Some(1), "{ended:#?}");
     assert!(ended.stderr.contains("full"), "{ended:#?}");

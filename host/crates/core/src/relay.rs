@@ -148,8 +148,8 @@ pub struct Relay {
     /// At their targets, not removed yet.
     done: VecDeque<Place>,
     removing: Option<Vec<Place>>,
-    /// To become dead letters, with the reason.
-    lost: VecDeque<(Place, String)>,
+    /// To become dead letters.
+    lost: VecDeque<Lost>,
     burying: usize,
     bury_pause: Pause,
     /// New beginnings since the last message that was accepted.
@@ -181,6 +181,15 @@ struct Place {
     bytes: usize,
 }
 
+#[derive(Debug)]
+struct Lost {
+    place: Place,
+    reason: String,
+    /// Nothing that comes later is sent there before: somebody else may judge anew, and then what is
+    /// earlier must not be behind the target's last stamp.
+    to: Option<StreamName>,
+}
+
 /// A wait after a failure.
 #[derive(Debug, Default, Clone, Copy)]
 struct Pause {
@@ -196,6 +205,8 @@ struct Line {
     find_pause: Pause,
     /// It was told that the target is gone: nothing more is sent until all answers are in.
     gone: bool,
+    /// What was for it becomes dead letters first.
+    burying: bool,
     /// In order, not placed yet.
     unplaced: VecDeque<Sourced>,
     lanes: BTreeMap<Partition, Lane>,
@@ -331,14 +342,14 @@ impl Relay {
             self.removing = Some(places);
             return Some(Command::Remove { round, stamps });
         }
-        if let (Some(epoch), Some((_, reason)), 0) = (self.held, self.lost.front(), self.burying)
+        if let (Some(epoch), Some(first), 0) = (self.held, self.lost.front(), self.burying)
             && self.bury_pause.over(now)
         {
-            let reason = reason.clone();
-            let same = self.lost.iter().take_while(|(_, other)| *other == reason);
+            let reason = first.reason.clone();
+            let same = self.lost.iter().take_while(|lost| lost.reason == reason);
             let stamps: Vec<_> = same
                 .take(limits::COMMIT_DEAD_MAX)
-                .map(|(place, _)| place.stamp)
+                .map(|lost| lost.place.stamp)
                 .collect();
             self.burying = stamps.len();
             return Some(Command::Bury {
@@ -446,7 +457,11 @@ impl Relay {
                             self.last = stamp;
                             self.entries += 1;
                             let place = Place { stamp, bytes: 0 };
-                            self.lost.push_back((place, why));
+                            self.lost.push_back(Lost {
+                                place,
+                                reason: why,
+                                to: None,
+                            });
                         }
                         Err(_) => {}
                     }
@@ -485,10 +500,14 @@ impl Relay {
                 let reason = format!(
                     "it was emitted to stream {to}, which does not exist; create it, then redrive"
                 );
+                line.burying = true;
                 for message in std::mem::take(&mut line.unplaced) {
-                    self.lost.push_back((Place::of(&message), reason.clone()));
+                    self.lost.push_back(Lost {
+                        place: Place::of(&message),
+                        reason: reason.clone(),
+                        to: Some(to.clone()),
+                    });
                 }
-                self.lines.remove(&to);
             }
             Err(failure) => {
                 line.find_pause.again(now, noise);
@@ -570,8 +589,14 @@ impl Relay {
         match result {
             Ok(BuryReply::Buried) => {
                 self.bury_pause = Pause::default();
-                for (place, _) in self.lost.drain(..count).collect::<Vec<_>>() {
-                    self.leaves(place);
+                for lost in self.lost.drain(..count).collect::<Vec<_>>() {
+                    self.leaves(lost.place);
+                    if let Some(to) = &lost.to
+                        && self.lost.iter().all(|other| other.to.as_ref() != Some(to))
+                        && let Some(line) = self.lines.get_mut(to)
+                    {
+                        line.burying = false;
+                    }
                 }
             }
             // Whoever has the lease buries them.
@@ -644,7 +669,7 @@ impl Relay {
 
 impl Line {
     fn wants_finding(&self) -> bool {
-        self.target.is_none() && !self.finding && !self.unplaced.is_empty()
+        self.target.is_none() && !self.finding && !self.burying && !self.unplaced.is_empty()
     }
 
     fn push(&mut self, message: Sourced) {

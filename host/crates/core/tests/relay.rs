@@ -19,7 +19,7 @@ const PARTITIONS: u32 = 3;
 fn content(n: u64) -> Content {
     Content::new(
         format!("key-{}", n % 7),
-        n.to_string().into_bytes(),
+        n.to_string().into(),
         Vec::new(),
         100,
     )
@@ -54,7 +54,6 @@ enum Step {
 }
 
 fn step(deletes: bool) -> impl Strategy<Value = Step> {
-    let target = if deletes { 1 } else { 0 };
     prop_oneof![
         5 => (0u8..12).prop_map(Step::Commit),
         1 => Just(Step::Acquire),
@@ -62,8 +61,11 @@ fn step(deletes: bool) -> impl Strategy<Value = Step> {
         20 => (any::<bool>(), any::<u8>(), any::<u8>())
             .prop_map(|(who, which, fate)| Step::Execute { who, which, fate }),
         4 => (any::<bool>(), 0u8..9).prop_map(|(target, count)| Step::Consume { target, count }),
-        target => any::<bool>().prop_map(Step::Delete),
-        target => any::<bool>().prop_map(Step::Create),
+        1 => any::<bool>().prop_map(move |target| match deletes {
+            true => Step::Delete(target),
+            false => Step::Wait(1),
+        }),
+        1 => any::<bool>().prop_map(Step::Create),
         1 => any::<bool>().prop_map(Step::Reconnect),
         1 => Just(Step::Save),
         1 => Just(Step::GoBack),
@@ -241,6 +243,7 @@ impl World {
                     for command in std::mem::take(&mut self.requests[who]) {
                         self.answer(who, command, 14);
                     }
+                    self.event(who, Event::Reconnected);
                 }
             }
             Step::Wait(ms) => self.now = self.now + Duration::from_millis(u64::from(ms)),
@@ -557,4 +560,71 @@ fn what_was_put_there_by_somebody_else_is_buried_with_its_reason() {
     let result = Ok(BuryReply::Buried);
     relay.handle(Time(1), Event::Buried { round: 1, result });
     assert!(relay.is_empty());
+}
+
+#[test]
+fn a_target_that_is_behind_makes_everything_loaded_again() {
+    let epoch = Epoch(5);
+    let mut relay = Relay::new(1);
+    relay.handle(Time(1), Event::Held { epoch });
+    relay.handle(
+        Time(1),
+        Event::Loaded {
+            round: 1,
+            result: Ok(Vec::new()),
+        },
+    );
+    let commit = |relay: &mut Relay, seq| {
+        let emits = stamped(5, seq..seq + 1);
+        relay.handle(Time(1), Event::Committed { epoch, emits });
+    };
+    commit(&mut relay, 1);
+    let to: StreamName = "invoices".parse().unwrap();
+    let round = 1;
+    let expected = Command::Find {
+        round,
+        to: to.clone(),
+    };
+    assert_eq!(relay.poll(Time(1)), Some(expected));
+    let target = Target {
+        uid: "uid".parse().unwrap(),
+        shape: Shape::new(1, 10).unwrap(),
+    };
+    let result = Ok(Some(target));
+    relay.handle(
+        Time(1),
+        Event::Found {
+            round,
+            to: to.clone(),
+            result,
+        },
+    );
+    let after_of = |command| match command {
+        Some(Command::Append { after, .. }) => after,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(after_of(relay.poll(Time(1))), None);
+    let appended = |relay: &mut Relay, reply| {
+        let event = Event::Appended {
+            round,
+            to: to.clone(),
+            partition: Partition(0),
+            result: Ok(reply),
+        };
+        relay.handle(Time(1), event);
+    };
+    let ids = vec![Some(EntryId { ms: 9, seq: 0 })];
+    appended(&mut relay, AppendFromReply::Accepted { ids });
+    commit(&mut relay, 2);
+    let first = EntryId { ms: 5, seq: 1 };
+    assert_eq!(after_of(relay.poll(Time(1))), Some(first));
+    appended(&mut relay, AppendFromReply::Behind);
+    assert_eq!(relay.poll(Time(1)), None, "not in a hot loop");
+    let wake = relay.poll_timeout().expect("a wake");
+    let expected = Command::Load {
+        round: 2,
+        after: EntryId::ZERO,
+        count: limits::OUTBOX_PAGE_ENTRIES,
+    };
+    assert_eq!(relay.poll(wake), Some(expected));
 }
