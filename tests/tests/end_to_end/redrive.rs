@@ -137,7 +137,12 @@ fn a_redrive_while_a_host_runs_is_handled_at_once() {
         (host.guest_lines().len() >= 5).then_some(())
     });
     world.until_acked(1, "g");
-    assert_eq!(host.stop().len(), 5);
+    // The redrive fences the running owner. What it had handled and not committed then comes again.
+    let lines = host.stop();
+    let mut handled: Vec<_> = lines.iter().map(|line| line.message()).collect();
+    handled.sort();
+    handled.dedup();
+    assert_eq!(handled.len(), 5, "{lines:?}");
 }
 
 #[test]
