@@ -6,6 +6,7 @@ mod cache;
 mod cargo;
 mod chaos;
 mod demo;
+mod fuzz;
 mod guests;
 mod server;
 mod servers;
@@ -66,6 +67,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Looks for inputs that break a parser, led by coverage: jsonl, config, entry, replies, component
+    Fuzz {
+        target: String,
+        #[arg(long, default_value_t = 120, value_name = "S")]
+        seconds: u64,
+    },
     /// A throw-away server on 127.0.0.1:6379 for trying things, until Ctrl-C
     Server {
         #[arg(long, default_value_t = 6379)]
@@ -93,6 +100,7 @@ fn main() -> ExitCode {
             format!("--session-timeout-ms={session_timeout_ms}"),
         ]),
         Command::Sim { args } => sim::run(&args),
+        Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Command::Server { port } => server::run(port),
     };
     match result {

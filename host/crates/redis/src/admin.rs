@@ -122,7 +122,11 @@ pub async fn find_stream(
 ) -> Result<Option<StreamInfo>, Failure> {
     let mut cmd = redis::cmd("HGETALL");
     cmd.arg(Key::Stream(stream));
-    let hash = hash(broker.send(&cmd).await?)?;
+    description(stream, broker.send(&cmd).await?)
+}
+
+pub(crate) fn description(stream: &StreamId, answer: Value) -> Result<Option<StreamInfo>, Failure> {
+    let hash = hash(answer)?;
     let Some(uid) = hash.get("uid") else {
         return Ok(None);
     };
@@ -240,6 +244,14 @@ async fn describe(
             cmd.arg(Key::LeasePrefix(stream, partition));
         })
         .await?;
+    described(stream, partition, answer)
+}
+
+pub(crate) fn described(
+    stream: &StreamId,
+    partition: Partition,
+    answer: Value,
+) -> Result<PartitionInfo, Failure> {
     let mut parts = list(answer)?.into_iter();
     if parts.next().is_none() {
         return Err(Failure::Fatal(format!(
@@ -264,7 +276,7 @@ async fn describe(
     })
 }
 
-fn group_in_partition(value: Value, now_ms: u64) -> Result<GroupInPartition, Failure> {
+pub(crate) fn group_in_partition(value: Value, now_ms: u64) -> Result<GroupInPartition, Failure> {
     let mut parts = list(value)?.into_iter();
     let mut next = || parts.next().unwrap_or(Value::Nil);
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -494,7 +506,7 @@ pub async fn dead_each(
 /// Letters in one answer: each may be a MiB.
 const DEAD_AT_ONCE: usize = 16;
 
-fn dead_entry(partition: Partition, raw: RawEntry) -> Result<DeadEntry, Failure> {
+pub(crate) fn dead_entry(partition: Partition, raw: RawEntry) -> Result<DeadEntry, Failure> {
     let mut fields = raw.fields.into_iter();
     // The first six are ours, by position: whatever names the entry itself has follow.
     let mut ours = BTreeMap::new();

@@ -120,12 +120,19 @@ pub async fn examine(broker: &Broker, namespace: &Namespace) -> Vec<Check> {
             return checks;
         }
     };
-    checks.push(eviction(&info));
-    checks.push(persistence(&info, &settings(broker).await));
-    checks.push(replicas(&info));
-    checks.push(memory(&info));
+    checks.extend(judge(&info, &settings(broker).await));
     checks.push(latency(broker).await);
     checks
+}
+
+/// What follows from INFO and CONFIG GET alone.
+pub(crate) fn judge(info: &Info, settings: &BTreeMap<String, String>) -> [Check; 4] {
+    [
+        eviction(info),
+        persistence(info, settings),
+        replicas(info),
+        memory(info),
+    ]
 }
 
 async fn permissions(broker: &Broker, namespace: &Namespace) -> Check {
@@ -175,9 +182,9 @@ async fn latency(broker: &Broker) -> Check {
     Check::ok("latency", found)
 }
 
-type Info = BTreeMap<String, String>;
+pub(crate) type Info = BTreeMap<String, String>;
 
-fn parse_info(text: &str) -> Info {
+pub(crate) fn parse_info(text: &str) -> Info {
     let fields = text
         .lines()
         .filter_map(|line| line.trim_end().split_once(':'));

@@ -184,16 +184,7 @@ impl Broker {
                 }
             })
             .await?;
-        match answer {
-            Value::Array(ids) => {
-                let ids = ids.into_iter().map(id).collect::<Result<_, _>>()?;
-                Ok(AppendReply::Appended { ids })
-            }
-            other => match text(other)?.as_str() {
-                "gone" => Ok(AppendReply::StreamGone),
-                other => Err(Failure::Unknown(format!("append answered {other:?}"))),
-            },
-        }
+        appended(answer)
     }
 
     /// Over the shared connection, so without waiting: who wants to wait has a connection of its own.
@@ -263,31 +254,7 @@ impl Broker {
                     .arg(r.owner.version.as_str());
             })
             .await?;
-        match answer {
-            Value::Array(parts) => {
-                let mut parts = parts.into_iter();
-                let mut next = || parts.next().unwrap_or(Value::Nil);
-                let first = text(next())?;
-                if first == "halted" {
-                    return Ok(AcquireReply::Halted {
-                        reason: text(next())?,
-                        epoch: Epoch(number(next())?),
-                        acked: id(next())?,
-                    });
-                }
-                Ok(AcquireReply::Acquired {
-                    epoch: Epoch(number(Value::SimpleString(first))?),
-                    acked: id(next())?,
-                    read: number(next())?,
-                    unreleased: number(next())? == 1,
-                })
-            }
-            other => match text(other)?.as_str() {
-                "gone" => Ok(AcquireReply::StreamGone),
-                "nogroup" => Ok(AcquireReply::GroupGone),
-                other => Err(Failure::Unknown(format!("acquire answered {other:?}"))),
-            },
-        }
+        acquired(answer)
     }
 
     async fn commit(&self, r: Commit) -> Result<CommitReply, Failure> {
@@ -447,10 +414,51 @@ fn fields_of(cmd: &mut Cmd, content: &Content) {
     }
 }
 
-type Fenced = Result<std::vec::IntoIter<Value>, Option<LeaseView>>;
+pub(crate) fn appended(answer: Value) -> Result<AppendReply, Failure> {
+    match answer {
+        Value::Array(ids) => {
+            let ids = ids.into_iter().map(id).collect::<Result<_, _>>()?;
+            Ok(AppendReply::Appended { ids })
+        }
+        other => match text(other)?.as_str() {
+            "gone" => Ok(AppendReply::StreamGone),
+            other => Err(Failure::Unknown(format!("append answered {other:?}"))),
+        },
+    }
+}
+
+pub(crate) fn acquired(answer: Value) -> Result<AcquireReply, Failure> {
+    match answer {
+        Value::Array(parts) => {
+            let mut parts = parts.into_iter();
+            let mut next = || parts.next().unwrap_or(Value::Nil);
+            let first = text(next())?;
+            if first == "halted" {
+                return Ok(AcquireReply::Halted {
+                    reason: text(next())?,
+                    epoch: Epoch(number(next())?),
+                    acked: id(next())?,
+                });
+            }
+            Ok(AcquireReply::Acquired {
+                epoch: Epoch(number(Value::SimpleString(first))?),
+                acked: id(next())?,
+                read: number(next())?,
+                unreleased: number(next())? == 1,
+            })
+        }
+        other => match text(other)?.as_str() {
+            "gone" => Ok(AcquireReply::StreamGone),
+            "nogroup" => Ok(AcquireReply::GroupGone),
+            other => Err(Failure::Unknown(format!("acquire answered {other:?}"))),
+        },
+    }
+}
+
+pub(crate) type Fenced = Result<std::vec::IntoIter<Value>, Option<LeaseView>>;
 
 /// `{'ok', …}` or `{'fenced', …lease}`.
-fn fenced(answer: Value, what: &str) -> Result<Fenced, Failure> {
+pub(crate) fn fenced(answer: Value, what: &str) -> Result<Fenced, Failure> {
     let mut parts = list(answer)?.into_iter();
     match text(parts.next().unwrap_or(Value::Nil))?.as_str() {
         "ok" => Ok(Ok(parts)),
@@ -460,7 +468,7 @@ fn fenced(answer: Value, what: &str) -> Result<Fenced, Failure> {
 }
 
 /// More fields than Lua can pass on, as one field without a name: length, colon, bytes of each part.
-fn pack(fields: &Fields) -> Option<Fields> {
+pub(crate) fn pack(fields: &Fields) -> Option<Fields> {
     if fields.len() <= LETTER_FIELDS_MAX {
         return None;
     }

@@ -10,6 +10,8 @@ mod coordinate;
 pub mod doctor;
 mod error;
 mod execute;
+#[doc(hidden)]
+pub mod fuzz;
 mod key;
 mod news;
 mod operate;
