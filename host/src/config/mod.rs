@@ -12,6 +12,7 @@ use std::time::Duration;
 use segmenter_core::backoff::Backoff;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
 use segmenter_core::port::Start;
+use segmenter_core::source::Source;
 
 pub const NAMESPACE: &str = "default";
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ pub struct StreamConfig {
     pub shape: Shape,
     /// Acked entries kept per partition while there is room: 0, unless set, up to the capacity.
     pub retain: u64,
+    /// Other programs write it, as it is.
+    pub source: Option<Source>,
 }
 
 #[derive(Debug, Clone)]

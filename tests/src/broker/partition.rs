@@ -27,6 +27,8 @@ pub(super) struct Log {
     foreign: BTreeMap<GroupName, Foreign>,
     dead: BTreeMap<GroupName, Vec<KeptDead>>,
     mutations: Mutations,
+    /// Others write it: nothing is trimmed.
+    theirs: bool,
     state: BTreeMap<GroupName, BTreeMap<String, Vec<u8>>>,
     outbox: BTreeMap<GroupName, Outbox>,
 }
@@ -46,10 +48,28 @@ struct Foreign {
 }
 
 impl Log {
+    pub(super) fn of_others() -> Log {
+        Log {
+            theirs: true,
+            ..Log::default()
+        }
+    }
+
     pub(super) fn new(mutations: Mutations) -> Log {
         Log {
             mutations,
             ..Log::default()
+        }
+    }
+
+    /// Without anything of ours.
+    pub(super) fn left_to_others(self) -> Log {
+        Log {
+            leases: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            state: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            ..self
         }
     }
 
@@ -291,6 +311,9 @@ impl Log {
     /// Drops entries that no group needs; how many. `need` `None`: a routine trim, which keeps `retain`
     /// of them; else a full partition, which drops as many as it needs if some are retained.
     fn trim(&mut self, need: Option<u64>, retain: u64) -> u64 {
+        if self.theirs {
+            return 0;
+        }
         let Some((mut keep_from, behind)) = self.needed() else {
             return 0;
         };

@@ -12,7 +12,7 @@ pub fn config(input: &[u8]) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(config) => {
             for stream in &config.streams {
-                assert!(stream.retain <= stream.shape.capacity());
+                assert!(stream.retain <= stream.shape.capacity().unwrap_or(0));
             }
             for handler in &config.handlers {
                 assert!(handler.backoff.initial <= handler.backoff.max);

@@ -6,6 +6,7 @@ use redis::Value;
 use segmenter_core::entry::{self, Entry, Fields, RawEntry};
 use segmenter_core::limits;
 use segmenter_core::message::EntryId;
+use segmenter_core::source::{Layout, Source};
 use segmenter_redis::fuzz;
 
 const ID: EntryId = EntryId { ms: 7, seq: 8 };
@@ -23,7 +24,8 @@ pub fn entry(input: &[u8]) {
         fields: fields.clone(),
     };
     assert_eq!(read, [(b"key".to_vec(), vec![raw.clone()])]);
-    understood(raw, payload_max);
+    understood(raw.clone(), payload_max);
+    understood_as_source(raw, payload_max);
     assert_eq!(
         fuzz::letter(fields.clone()),
         fields,
@@ -55,6 +57,23 @@ pub(super) fn understood(raw: RawEntry, payload_max: usize) {
                 "the reason is a text for people"
             );
         }
+    }
+}
+
+/// The same of a stream of others, whose fields are `user` and `body`.
+fn understood_as_source(raw: RawEntry, payload_max: usize) {
+    let layout = Layout::Source(Source::new("events", "user", "body").expect("a source"));
+    let mut fields = raw.fields.clone();
+    match layout.decode(raw, payload_max) {
+        Entry::Ours { content, .. } => {
+            let mut again = layout.encode(&content);
+            again.sort();
+            // An empty key is left out.
+            fields.retain(|(name, value)| name != b"user" || !value.is_empty());
+            fields.sort();
+            assert_eq!(again, fields, "something was lost on the way");
+        }
+        Entry::Foreign { fields: kept, .. } => assert_eq!(kept, fields),
     }
 }
 

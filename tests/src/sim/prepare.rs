@@ -37,6 +37,7 @@ impl World {
                     stream: self.streams[stream].clone(),
                     shape: self.shape,
                     retain: Some(self.plan.retain),
+                    source: None,
                     uid: format!("u{}", self.rng.next()).parse().expect("a name"),
                 }),
                 Step::Ensure { binding, partition } => {

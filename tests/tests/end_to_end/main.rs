@@ -9,5 +9,6 @@ mod failure;
 mod flow;
 mod load;
 mod operator;
+mod source;
 mod support;
 mod trouble;

@@ -110,6 +110,7 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
             stream: stream_id(name),
             shape: shape(1, 4),
             retain: Some(2),
+            source: None,
             uid: uid.parse().unwrap(),
         })
     };

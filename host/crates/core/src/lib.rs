@@ -16,4 +16,5 @@ pub mod outcome;
 pub mod partition_set;
 pub mod partitioner;
 pub mod port;
+pub mod source;
 pub mod time;

@@ -162,9 +162,15 @@ impl Shape {
     pub fn partitions(self) -> u32 {
         self.partitions
     }
-    /// Entries per partition.
-    pub fn capacity(self) -> u64 {
-        self.capacity
+    /// Of a stream that others write: one partition, that holds whatever they let it hold.
+    pub const SOURCE: Shape = Shape {
+        partitions: 1,
+        capacity: 0,
+    };
+
+    /// Entries per partition; `None`: no capacity of ours bounds it.
+    pub fn capacity(self) -> Option<u64> {
+        (self.capacity > 0).then_some(self.capacity)
     }
     pub fn all(self) -> impl Iterator<Item = Partition> {
         (0..self.partitions).map(Partition)
@@ -173,10 +179,9 @@ impl Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} partitions of {} entries",
-            self.partitions, self.capacity
-        )
+        match self.capacity() {
+            Some(capacity) => write!(f, "{} partitions of {capacity} entries", self.partitions),
+            None => write!(f, "{} partition without a capacity", self.partitions),
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::lease::{Epoch, Fence, LeaseView, Owner};
 use crate::message::{Content, EntryId};
 use crate::names::{GroupName, Incarnation, MemberId, Partition, Shape, StreamId, Uid};
 use crate::partition_set::PartitionSet;
+use crate::source::Source;
 use crate::time::Duration;
 
 /// Why there is no answer.
@@ -75,6 +76,8 @@ pub struct Register {
     /// Acked entries kept per partition while there is room; `None` leaves what is set (0 at create).
     /// Not part of the shape: it may change.
     pub retain: Option<u64>,
+    /// Others write it, under a key of theirs, which must exist; the shape is then [`Shape::SOURCE`].
+    pub source: Option<Source>,
     /// Used if the stream does not exist yet.
     pub uid: Uid,
 }
@@ -86,6 +89,10 @@ pub enum RegisterReply {
     },
     ShapeDiffers {
         found: Shape,
+    },
+    /// It is bound to another one, or to none.
+    SourceDiffers {
+        found: Option<Source>,
     },
     /// A delete of it has begun and not ended.
     Deleting,

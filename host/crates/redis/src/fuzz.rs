@@ -5,6 +5,7 @@ use redis::Value;
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::names::{Namespace, Partition, StreamId, StreamName};
 
+use crate::place::Place;
 use crate::{admin, convert, coordinate, doctor, execute};
 
 /// Entries of an XREAD reply, as the reader and `tail` get them.
@@ -26,7 +27,7 @@ pub fn replies(answer: &Value) {
     let _ = convert::lease(convert::list(answer()).unwrap_or_default());
     let _ = coordinate::membership(convert::list(answer()).unwrap_or_default().into_iter());
     let _ = admin::description(&stream, answer());
-    let _ = admin::described(&stream, Partition(0), answer());
+    let _ = admin::described(&stream, Partition(0), &Place::default(), answer());
     let _ = admin::group_in_partition(answer(), 0);
     if let Ok(entry) = convert::entry(answer()) {
         let _ = admin::dead_entry(Partition(0), entry);

@@ -15,6 +15,7 @@ pub mod fuzz;
 mod key;
 mod news;
 mod operate;
+mod place;
 mod reader;
 mod script;
 
@@ -25,4 +26,5 @@ pub use error::ConnectError;
 pub use key::Key;
 pub use news::Subscription;
 pub use operate::{GroupDeleted, delete_group, server_time_ms};
+pub use place::{Place, Placed};
 pub use reader::{Delivery, Reader};

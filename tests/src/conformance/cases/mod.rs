@@ -9,4 +9,5 @@ pub mod leases;
 pub mod members;
 pub mod operator;
 pub mod register;
+pub mod source;
 pub mod trim;

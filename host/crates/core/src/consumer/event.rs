@@ -9,6 +9,7 @@ use crate::message::{EntryId, Message};
 use crate::names::{Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
+use crate::source::Layout;
 use crate::time::Duration;
 
 /// What a consumer is told once.
@@ -27,6 +28,8 @@ pub struct Config {
     pub give_up: Duration,
     /// Bytes, inclusive; an entry with a larger payload is not ours in shape.
     pub payload_max: usize,
+    /// How entries are understood.
+    pub layout: Layout,
     /// Where jitter comes from.
     pub seed: u64,
 }

@@ -26,7 +26,7 @@ mod tenure;
 
 use std::collections::VecDeque;
 
-use crate::entry::{self, Entry, RawEntry};
+use crate::entry::{Entry, RawEntry};
 use crate::lease::{Epoch, Fence, LeaseView};
 use crate::limits;
 use crate::message::{EntryId, Message};
@@ -380,7 +380,7 @@ impl Consumer {
                 continue;
             }
             tenure.position = raw.id;
-            let entry = entry::decode(raw, self.config.payload_max);
+            let entry = self.config.layout.decode(raw, self.config.payload_max);
             tenure.queue_bytes += entry.bytes();
             tenure.queue.push_back(entry);
         }
@@ -406,7 +406,7 @@ impl Consumer {
                     reason,
                     attempts: message.attempt,
                     version: self.config.version.to_string(),
-                    fields: entry::encode(&message.content),
+                    fields: self.config.layout.encode(&message.content),
                 };
                 tenure.bury(letter, message.content.bytes());
             }
