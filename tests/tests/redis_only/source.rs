@@ -181,3 +181,25 @@ fn whoever_looked_the_stream_up_before_it_moved_finds_the_new_place_or_nothing()
     let length: u64 = real.command(&["XLEN", "events"]);
     assert_eq!(length, 1);
 }
+
+#[test]
+fn a_delete_that_is_asked_for_again_and_a_commit_without_meta_leave_the_log_of_others() {
+    let mut real = RealSubject::default();
+    for ms in 1..=3 {
+        entry(&mut real, "events", ms);
+    }
+    let mut scene = Scene::bare(&mut real);
+    scene.bind("uid-1", source("events")).expect("bound");
+    scene.ensure("billing");
+    let mut held = scene.acquire("one");
+    // As after a crash in the middle of creating or deleting it.
+    let lost: u64 = real.command(&["DEL", "seg:{events}:shop/orders/0:meta"]);
+    assert_eq!(lost, 1);
+    let mut scene = Scene::bare(&mut real);
+    scene.commit(&mut held, EntryId { ms: 3, seq: 0 }, 3, true);
+    let length: u64 = real.command(&["XLEN", "events"]);
+    assert_eq!(length, 3, "a trim without meta");
+    real.delete_stream(&stream_id("orders"));
+    let length: u64 = real.command(&["XLEN", "events"]);
+    assert_eq!(length, 3, "a delete without meta");
+}

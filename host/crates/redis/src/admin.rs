@@ -475,7 +475,8 @@ pub async fn delete_stream(
                     &[Key::Meta(stream, partition), Key::Log(stream, partition)],
                 );
                 cmd.arg(info.uid.as_str())
-                    .arg(place.key(Key::PartitionPrefix(stream, partition)));
+                    .arg(place.key(Key::PartitionPrefix(stream, partition)))
+                    .arg(u8::from(info.source.is_some()));
             })
             .await?;
         for name in list(answer)? {
