@@ -292,8 +292,10 @@ fn replicas(info: &Info) -> Check {
     let end = count(info, "master_repl_offset");
     let mut all = Vec::new();
     let mut late = false;
-    for n in 0..count(info, "connected_slaves") {
-        let fields: BTreeMap<_, _> = word(info, &format!("slave{n}"))
+    // Only as many as are told of: the number may be anything.
+    let told = (0..count(info, "connected_slaves")).map_while(|n| info.get(&format!("slave{n}")));
+    for replica in told {
+        let fields: BTreeMap<_, _> = replica
             .split(',')
             .filter_map(|field| field.split_once('='))
             .collect();
@@ -461,6 +463,11 @@ mod tests {
                 with("ip=::1,port=7,state=wait_bgsave,offset=0,lag=0"),
                 Status::Warning,
                 "wait_bgsave",
+            ),
+            (
+                format!("{primary} connected_slaves:{} slave0:lag=1", u64::MAX),
+                Status::Warning,
+                "?:? is ?",
             ),
             (
                 "role:slave master_host:there master_port:7".to_owned(),
