@@ -210,14 +210,26 @@ impl Host {
     }
 
     pub fn spawn(url: &str, args: &[&str]) -> Host {
+        Host::spawn_with(url, args, Stdio::piped())
+    }
+
+    /// Starts it without keeping what it says on stderr: for tests in which that is more than a test can
+    /// hold.
+    pub fn quiet(url: &str, args: &[&str]) -> Host {
+        let host = Host::spawn_with(url, args, Stdio::null());
+        host.find("event ready", true, |line| line["event"] == "ready");
+        host
+    }
+
+    fn spawn_with(url: &str, args: &[&str], stderr: Stdio) -> Host {
         let mut all = vec!["--format", "json", "run"];
         all.extend_from_slice(args);
         let mut child = command(url, &all)
             .stdin(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("segmenter starts");
         let heard: Arc<(Mutex<Heard>, Condvar)> = Arc::default();
-        heard.0.lock().expect("no panic").open = 2;
         listen(child.stdout.take(), heard.clone());
         listen(child.stderr.take(), heard.clone());
         Host { child, heard }
@@ -326,7 +338,8 @@ impl Drop for Host {
 }
 
 fn listen(stream: Option<impl Read + Send + 'static>, heard: Arc<(Mutex<Heard>, Condvar)>) {
-    let stream = stream.expect("piped");
+    let Some(stream) = stream else { return };
+    heard.0.lock().expect("no panic").open += 1;
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut state = heard.0.lock().expect("no panic");

@@ -98,7 +98,10 @@ cases! {
         a_dead_letter_with_thousands_of_fields_is_kept_whole,
         a_fenced_commit_keeps_no_dead_letter,
         a_commit_never_goes_back,
-        a_commit_may_ack_an_id_that_is_no_entry;
+        a_commit_may_ack_an_id_that_is_no_entry,
+        a_failed_attempt_is_recorded_without_an_ack_and_outlives_its_owner,
+        a_takeover_counts_against_the_first_message_that_is_not_acked,
+        a_commit_may_halt_the_partition_and_a_resume_forgets_the_attempts;
     operator:
         a_seek_to_the_start_gives_everything_again_and_fences_the_owner,
         a_seek_to_the_start_of_a_trimmed_log_counts_what_is_left,
@@ -120,6 +123,20 @@ cases! {
         emitted_messages_wait_in_the_outbox_in_the_order_of_their_stamps,
         a_fenced_commit_changes_no_state_and_emits_nothing,
         a_stamp_that_was_given_out_is_refused_and_changes_nothing;
+    outbox:
+        what_a_source_sends_again_is_there_already,
+        a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing,
+        an_append_from_a_source_tells_ids_and_lies_there_whole,
+        a_full_target_accepts_a_prefix_and_goes_on_from_there,
+        stamps_beyond_53_bits_are_compared_exactly,
+        an_append_from_a_source_to_another_creation_of_a_stream_writes_nothing,
+        an_outbox_is_loaded_in_pages_and_emptied_by_stamps,
+        what_cannot_be_relayed_is_a_dead_letter_with_its_target,
+        redriven_letters_move_into_the_outbox_and_fence_the_owner,
+        a_buried_message_is_redriven_as_it_was_emitted,
+        letters_of_a_stream_or_group_that_is_gone_are_not_redriven,
+        purged_letters_are_gone_and_counted,
+        emitted_messages_of_an_older_epoch_are_refused_after_a_redrive;
     members:
         a_join_is_a_new_generation_and_tells_when_another_expires,
         a_heartbeat_changes_no_generation,

@@ -102,4 +102,5 @@ mutations! {
     a_refused_rest_that_is_sent_later_is_noticed: RefusedRestLater,
     overtaken_syncs_that_are_obeyed_are_noticed: OvertakenSyncs,
     partitions_that_are_granted_unreleased_are_noticed: GrantedUnreleased,
+    targets_that_forget_their_sources_are_noticed: SourcesForgotten,
 }

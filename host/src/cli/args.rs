@@ -62,7 +62,7 @@ pub(crate) enum Command {
     /// Groups: list, describe, seek, pause, resume, delete
     #[command(subcommand)]
     Group(GroupCommand),
-    /// Messages that were given up: list, show
+    /// Messages that were given up: list, show, redrive, purge
     #[command(subcommand)]
     Dead(DeadCommand),
     /// Looks whether this Redis is fit: version, permissions, eviction, persistence, replicas, memory, latency
@@ -159,10 +159,13 @@ pub(crate) struct RunArgs {
     /// A member id that survives restarts; without it every start is a member of its own
     #[arg(long, value_name = "ID")]
     pub(crate) member: Option<MemberId>,
-    /// Not available in this version
-    #[arg(long, value_name = "GRANT")]
+    /// What the handler may touch: state, emit=STREAM, http=https://HOST; may be repeated
+    #[arg(long, value_name = "GRANT", requires = "module")]
     pub(crate) grant: Vec<String>,
-    /// Validates configuration and modules, and ends
+    /// Writes a WebAssembly core dump of each trap into this folder, at most 10 in a run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) coredump: Option<PathBuf>,
+    /// Validates configuration, modules and grants, and ends
     #[arg(long)]
     pub(crate) check: bool,
     /// Waits for Redis for ever instead of 10 s
@@ -260,6 +263,48 @@ pub(crate) enum DeadCommand {
         #[arg(required = true)]
         id: Vec<EntryId>,
     },
+    /// Appends dead letters again, at the end of their stream, where only their group handles them
+    ///
+    /// Interrupted anywhere, nothing is lost and nothing doubled: call it again.
+    Redrive {
+        stream: StreamName,
+        group: GroupName,
+        #[command(flatten)]
+        which: Letters,
+        /// To this stream instead, where every group handles them
+        #[arg(long, value_name = "STREAM")]
+        to: Option<StreamName>,
+        /// How long to wait for a full partition before giving up
+        #[arg(long, value_name = "D", default_value = "30s", value_parser = duration)]
+        full_timeout: Duration,
+    },
+    /// Deletes dead letters for good
+    Purge {
+        stream: StreamName,
+        group: GroupName,
+        #[command(flatten)]
+        which: Letters,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Letters {
+    /// Their entry ids in the log
+    pub(crate) id: Vec<EntryId>,
+    /// Those of this key
+    #[arg(long, value_name = "K", allow_hyphen_values = true)]
+    pub(crate) key: Option<String>,
+    /// Those whose reason contains this text
+    #[arg(long, value_name = "R", allow_hyphen_values = true)]
+    pub(crate) reason: Option<String>,
+    /// Those that died before that time, as 2h (ms, s, m, h)
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub(crate) older_than: Option<Duration>,
+    /// All of the group
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

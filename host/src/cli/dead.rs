@@ -1,4 +1,4 @@
-//! `dead list|show`.
+//! `dead list|show`; what becomes of letters is next door.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::{DeadCommand, Global};
-use super::jsonl;
+use super::{jsonl, redrive};
 use crate::host::telemetry::{self, Event};
 use crate::output::{Format, Out, moment, preview};
 
@@ -97,6 +97,22 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
                 );
             }
         }
+        DeadCommand::Redrive {
+            stream,
+            group,
+            which,
+            to,
+            full_timeout,
+        } => {
+            let to = to.as_ref();
+            return redrive::redrive(global, &broker, &stream, &group, &which, to, full_timeout)
+                .await;
+        }
+        DeadCommand::Purge {
+            stream,
+            group,
+            which,
+        } => return redrive::purge(global, &broker, &stream, &group, &which).await,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

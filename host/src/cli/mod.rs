@@ -15,6 +15,7 @@ mod group;
 mod jsonl;
 mod operate;
 mod read_ahead;
+mod redrive;
 mod run;
 mod send;
 mod stream;
@@ -30,7 +31,7 @@ use segmenter_core::names::{Namespace, StreamId, StreamName};
 use segmenter_redis::admin::{self, StreamInfo};
 use segmenter_redis::{Broker, ConnectError};
 
-use crate::output::{Closed, Format, Out};
+use crate::output::{Closed, Format, Out, preview};
 use args::{Cli, Command, Global};
 
 pub(crate) const FAILED: u8 = 1;
@@ -101,12 +102,22 @@ fn tell(format: Format, error: &anyhow::Error) {
             eprintln!("{object}");
         }
         Format::Human => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", shown(error));
             for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
+                eprintln!("  because: {}", shown(cause));
             }
         }
     }
+}
+
+/// Its lines stay, but it cannot steer the terminal: a module's names and a guest's last words may be in it.
+fn shown(error: impl std::fmt::Display) -> String {
+    let lines: Vec<_> = error
+        .to_string()
+        .lines()
+        .map(|line| preview(line, usize::MAX))
+        .collect();
+    lines.join("\n")
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::HandlerName;
 use segmenter_core::port::Start;
+use segmenter_wasm::{Grants, Recycle};
 
 use super::Usage;
 use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
-    BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig, SESSION_TIMEOUT,
+    self, ATTEMPTS, BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig,
+    SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
 
@@ -18,7 +21,7 @@ use crate::host::{self, RunOptions};
 const DEFAULT_FILE: &str = "segmenter.toml";
 
 pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCode> {
-    let (check, wait) = (args.check, args.wait);
+    let (check, wait, coredump) = (args.check, args.wait, args.coredump.clone());
     let mut config = configuration(global, args)?;
     if let Some(namespace) = &global.namespace {
         config.namespace = namespace.clone();
@@ -36,17 +39,12 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
         format: global.format,
         wait,
         check,
+        coredump,
     })
     .await
 }
 
 fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
-    if let Some(grant) = args.grant.first() {
-        let why = format!(
-            "--grant {grant}: grants are not available in this version; handlers run without any"
-        );
-        return Err(Usage(why).into());
-    }
     let Some(module) = args.module else {
         let path = args.config.unwrap_or_else(|| DEFAULT_FILE.into());
         if path == Path::new(DEFAULT_FILE) && !path.exists() {
@@ -75,6 +73,10 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         ))
         .into());
     };
+    let mut grants = Grants::default();
+    for text in &args.grant {
+        config::grant(&mut grants, text).map_err(|e| Usage(format!("--grant {text}: {e}")))?;
+    }
     let handler = HandlerConfig {
         name: name_of(&module)?,
         stream,
@@ -86,7 +88,11 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         },
         session_timeout: SESSION_TIMEOUT,
         limits: Limits::default(),
+        recycle: Recycle::default(),
         backoff: BACKOFF,
+        attempts: ATTEMPTS,
+        exhausted: Exhausted::default(),
+        grants,
     };
     Ok(Config {
         namespace: global.namespace(),

@@ -1,6 +1,7 @@
 //! A TOML table from which values are taken by key, each checked for its type and told with its line.
 //! Knows TOML; must not know which settings there are.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
@@ -91,7 +92,7 @@ impl<'a> Keys<'a> {
         Some(value.into_inner())
     }
 
-    /// For errors in a key that this version refuses whatever it holds.
+    /// For errors in a key that is refused whatever it holds.
     pub(super) fn refused(&mut self, key: &str, why: String) -> ConfigError {
         self.take(key);
         self.error(format!("{key} {why}"))
@@ -171,6 +172,98 @@ impl<'a> Keys<'a> {
         Ok(value)
     }
 
+    pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(DeValue::Boolean(flag)) => Ok(Some(flag)),
+            Some(other) => {
+                Err(self.error(format!("{key} is {}, neither true nor false", kind(&other))))
+            }
+        }
+    }
+
+    /// A list of texts, each parsed.
+    pub(super) fn list<T: FromStr>(&mut self, key: &str) -> Result<Vec<T>>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let wrong = |what: &str| format!("{key} is {what}, not a list of texts: [\"…\", \"…\"]");
+        let items = match self.take(key) {
+            None => return Ok(Vec::new()),
+            Some(DeValue::Array(items)) => items,
+            Some(other) => return Err(self.error(wrong(kind(&other)))),
+        };
+        let mut list = Vec::new();
+        for item in items {
+            self.last = item.span();
+            list.push(match item.into_inner() {
+                DeValue::String(text) => text
+                    .parse::<T>()
+                    .map_err(|e| self.error(format!("{key}: {e}")))?,
+                other => return Err(self.error(wrong(&format!("a list with {}", kind(&other))))),
+            });
+        }
+        Ok(list)
+    }
+
+    /// A table whose keys are the user's own, with a text for each.
+    pub(super) fn texts(&mut self, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+        let table = match self.take(key) {
+            None => return Ok(None),
+            Some(DeValue::Table(table)) => table,
+            Some(other) => {
+                return Err(self.error(format!("{key} is {}, not a table", kind(&other))));
+            }
+        };
+        let mut texts = BTreeMap::new();
+        for (name, value) in table {
+            self.last = value.span();
+            match value.into_inner() {
+                DeValue::String(text) => {
+                    texts.insert(name.into_inner().into_owned(), text.into_owned());
+                }
+                other => {
+                    return Err(self.error(format!(
+                        "{key}: {} is {}, not a text in quotes",
+                        name.into_inner(),
+                        kind(&other)
+                    )));
+                }
+            }
+        }
+        Ok(Some(texts))
+    }
+
+    pub(super) fn size(&mut self, key: &str, min: &str, max: &str) -> Result<Option<usize>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let value = units::size(&text).map_err(|e| self.error(format!("{key}: {e}")))?;
+        let limit = |text| units::size(text).expect("a constant of this crate");
+        if value < limit(min) || value > limit(max) {
+            return Err(self.error(format!("{key} is {text}; use {min} to {max}")));
+        }
+        Ok(Some(value))
+    }
+
+    pub(super) fn count_within(
+        &mut self,
+        key: &str,
+        min: usize,
+        max: usize,
+    ) -> Result<Option<usize>> {
+        let Some(count) = self.count(key)? else {
+            return Ok(None);
+        };
+        let fits = usize::try_from(count)
+            .ok()
+            .filter(|n| (min..=max).contains(n));
+        match fits {
+            Some(count) => Ok(Some(count)),
+            None => Err(self.error(format!("{key} is {count}; use {min} to {max}"))),
+        }
+    }
+
     pub(super) fn table(&mut self, key: &str, known: &[&'static str]) -> Result<Option<Keys<'a>>> {
         match self.take(key) {
             None => Ok(None),
@@ -185,10 +278,14 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// `[[key]]`, each called by its name if it has one.
+    /// `[[key]]`, each called by its name if it has one; inside of a table `key = [{…}, {…}]`.
     pub(super) fn tables(&mut self, key: &str, known: &[&'static str]) -> Result<Vec<Keys<'a>>> {
-        let wrong = |what: &str| {
-            format!("{key} is {what}; write [[{key}]] with double brackets, once per {key}")
+        let top = self.place == TOP;
+        let wrong = |what: &str| match top {
+            true => {
+                format!("{key} is {what}; write [[{key}]] with double brackets, once per {key}")
+            }
+            false => format!("{key} is {what}, not a list of tables: [{{ … }}, {{ … }}]"),
         };
         let items = match self.take(key) {
             None => return Ok(Vec::new()),
@@ -201,6 +298,7 @@ impl<'a> Keys<'a> {
             match item.into_inner() {
                 DeValue::Table(table) => {
                     let place = match table.get("name").map(Spanned::get_ref) {
+                        _ if !top => format!("{}, {key} number {}", self.place, i + 1),
                         Some(DeValue::String(name)) => format!("[[{key}]] {name:?}"),
                         _ => format!("[[{key}]] number {}", i + 1),
                     };

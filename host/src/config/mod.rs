@@ -1,6 +1,7 @@
 //! The configuration of a host: read, checked whole, with every default filled in. Knows the file and
 //! its ranges; must not ask Redis or load a module.
 
+mod grants;
 mod keys;
 mod nearest;
 mod read;
@@ -10,15 +11,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use segmenter_core::backoff::Backoff;
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
 use segmenter_core::port::Start;
 use segmenter_core::source::Source;
+use segmenter_wasm::{Grants, Recycle};
+
+pub(crate) use grants::flag as grant;
 
 pub const NAMESPACE: &str = "default";
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 pub const DEADLINE: Duration = Duration::from_secs(1);
+pub const INSTANTIATE: Duration = Duration::from_secs(5);
 pub const MEMORY_BYTES: usize = 64 << 20;
+pub const ATTEMPTS: u32 = 5;
+pub const TABLE_ELEMENTS: usize = 100_000;
+pub const CORE_INSTANCES: usize = 20;
+pub const LOG_BYTES: usize = 1 << 20;
+pub const MODULE_BYTES: usize = 64 << 20;
 pub const BACKOFF: Backoff = Backoff {
     initial: Duration::from_millis(100),
     max: Duration::from_secs(30),
@@ -64,23 +75,46 @@ pub struct HandlerConfig {
     /// 500 ms to 10 min; 3 s unless set.
     pub session_timeout: Duration,
     pub limits: Limits,
+    /// `instance = "fresh"` is after one message; never unless set.
+    pub recycle: Recycle,
     /// Initial 1 ms to 10 min, max up to 1 h; 100 ms to 30 s unless set.
     pub backoff: Backoff,
+    /// At one message, the first included: 1 to 1,000,000; 5 unless set.
+    pub attempts: u32,
+    pub exhausted: Exhausted,
+    /// None unless set. Folders are absolute, or relative to the working directory.
+    pub grants: Grants,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// 1 ms to 1 h; 1 s unless set.
     pub deadline: Duration,
+    /// 1 ms to 1 h; 5 s unless set. Of making an instance.
+    pub instantiate: Duration,
     /// 64 KiB to 4 GiB; 64 MiB unless set.
     pub memory_bytes: usize,
+    /// 1 to 1,000,000; 100,000 unless set. Over all tables of an instance; each takes 8 bytes.
+    pub table_elements: usize,
+    /// 1 to 1,000; 20 unless set.
+    pub core_instances: usize,
+    /// 16 KiB to 1 GiB; 1 MiB unless set. Of one call's output, a line counting for at least 64 bytes; what
+    /// is over is dropped and counted.
+    pub log_bytes: usize,
+    /// 1 KiB to 1 GiB; 64 MiB unless set. Of the .wasm file.
+    pub module_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             deadline: DEADLINE,
+            instantiate: INSTANTIATE,
             memory_bytes: MEMORY_BYTES,
+            table_elements: TABLE_ELEMENTS,
+            core_instances: CORE_INSTANCES,
+            log_bytes: LOG_BYTES,
+            module_bytes: MODULE_BYTES,
         }
     }
 }

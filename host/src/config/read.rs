@@ -4,15 +4,18 @@
 use std::path::Path;
 
 use segmenter_core::backoff::Backoff;
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::limits::PARTITIONS_MAX;
 use segmenter_core::names::{Namespace, Shape};
 use segmenter_core::port::Start;
 use segmenter_core::source::Source;
+use segmenter_wasm::{CORE_INSTANCES_MAX, Grants, Recycle};
 
+use super::grants;
 use super::keys::Keys;
 use super::{
-    BACKOFF, Config, ConfigError, DEADLINE, DRAIN_TIMEOUT, HandlerConfig, Limits, MEMORY_BYTES,
-    NAMESPACE, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
+    ATTEMPTS, BACKOFF, Config, ConfigError, DRAIN_TIMEOUT, HandlerConfig, Limits, NAMESPACE,
+    RedisConfig, SESSION_TIMEOUT, StreamConfig,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -38,11 +41,21 @@ const HANDLER: &[&str] = &[
     "start",
     "session_timeout",
     "instance",
+    "recycle_after",
+    "recycle_memory",
     "limits",
     "retry",
     "grants",
 ];
-const LIMITS: &[&str] = &["deadline", "memory"];
+const LIMITS: &[&str] = &[
+    "deadline",
+    "instantiate",
+    "memory",
+    "table_elements",
+    "core_instances",
+    "log",
+    "module_size",
+];
 const RETRY: &[&str] = &["attempts", "backoff", "exhausted"];
 const BACKOFF_KEYS: &[&str] = &["initial", "max"];
 
@@ -149,28 +162,20 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
             return Err(keys.error(format!("start is {other:?}; use \"beginning\" or \"end\"")));
         }
     };
-    match keys.text("instance")?.as_deref() {
-        None | Some("reuse") => {}
-        Some("fresh") => {
-            return Err(keys.error(format!(
-                "instance = \"fresh\" {LATER}; leave it out, or write \"reuse\""
-            )));
-        }
-        Some(other) => return Err(keys.error(format!("instance is {other:?}; use \"reuse\""))),
-    }
+    let recycle = recycle(&mut keys)?;
     let session_timeout = keys.duration("session_timeout", SESSION_TIMEOUT, "500ms", "10m")?;
     let limits = match keys.table("limits", LIMITS)? {
         Some(keys) => limits(keys)?,
         None => Limits::default(),
     };
-    let backoff = match keys.table("retry", RETRY)? {
+    let (backoff, attempts, exhausted) = match keys.table("retry", RETRY)? {
         Some(keys) => retry(keys)?,
-        None => BACKOFF,
+        None => (BACKOFF, ATTEMPTS, Exhausted::default()),
     };
-    if keys.has("grants") {
-        let why = format!("{LATER}; handlers run without any grant");
-        return Err(keys.refused("grants", why));
-    }
+    let grants = match keys.table("grants", grants::KEYS)? {
+        Some(keys) => grants::read(keys, folder)?,
+        None => Grants::default(),
+    };
     let module = folder.join(module);
     Ok(HandlerConfig {
         name,
@@ -180,34 +185,81 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         start,
         session_timeout,
         limits,
+        recycle,
         backoff,
+        attempts,
+        exhausted,
+        grants,
     })
 }
 
 fn limits(mut keys: Keys<'_>) -> Result<Limits> {
-    let deadline = keys.duration("deadline", DEADLINE, "1ms", "1h")?;
-    let memory_bytes = match keys.text("memory")? {
-        Some(text) => units::size(&text).map_err(|e| keys.error(format!("memory: {e}")))?,
-        None => MEMORY_BYTES,
-    };
-    if !(64 << 10..=4 << 30).contains(&memory_bytes) {
-        return Err(keys.error("memory is outside of 64KiB to 4GiB"));
-    }
+    let default = Limits::default();
+    let deadline = keys.duration("deadline", default.deadline, "1ms", "1h")?;
+    let instantiate = keys.duration("instantiate", default.instantiate, "1ms", "1h")?;
+    let memory = keys.size("memory", "64KiB", "4GiB")?;
+    let tables = keys.count_within("table_elements", 1, 1_000_000)?;
+    let instances = keys.count_within("core_instances", 1, CORE_INSTANCES_MAX)?;
+    let log = keys.size("log", "16KiB", "1GiB")?;
+    let module = keys.size("module_size", "1KiB", "1GiB")?;
     Ok(Limits {
         deadline,
+        instantiate,
+        memory_bytes: memory.unwrap_or(default.memory_bytes),
+        table_elements: tables.unwrap_or(default.table_elements),
+        core_instances: instances.unwrap_or(default.core_instances),
+        log_bytes: log.unwrap_or(default.log_bytes),
+        module_bytes: module.unwrap_or(default.module_bytes),
+    })
+}
+
+/// How long an instance lives, if nothing ends it.
+fn recycle(keys: &mut Keys<'_>) -> Result<Recycle> {
+    let fresh = match keys.text("instance")?.as_deref() {
+        None | Some("reuse") => false,
+        Some("fresh") => true,
+        Some(other) => {
+            return Err(keys.error(format!(
+                "instance is {other:?}; use \"reuse\", or \"fresh\" for one per message"
+            )));
+        }
+    };
+    let after = keys.count_within("recycle_after", 1, usize::MAX)?;
+    let memory_bytes = keys.size("recycle_memory", "64KiB", "4GiB")?;
+    if fresh && (after.is_some() || memory_bytes.is_some()) {
+        return Err(keys.error(
+            "instance = \"fresh\" replaces it after each message; leave out recycle_after and recycle_memory",
+        ));
+    }
+    let after = if fresh { Some(1) } else { after };
+    Ok(Recycle {
+        after_messages: after.map(|n| n as u64),
         memory_bytes,
     })
 }
 
-fn retry(mut keys: Keys<'_>) -> Result<Backoff> {
-    for later in ["attempts", "exhausted"] {
-        if keys.has(later) {
-            return Err(keys.refused(later, format!("{LATER}; retries have no end")));
-        }
-    }
-    let Some(mut keys) = keys.table("backoff", BACKOFF_KEYS)? else {
-        return Ok(BACKOFF);
+fn retry(mut keys: Keys<'_>) -> Result<(Backoff, u32, Exhausted)> {
+    let attempts = match keys.count("attempts")? {
+        None => ATTEMPTS,
+        Some(n @ 1..=1_000_000) => u32::try_from(n).expect("it is small"),
+        Some(n) => return Err(keys.error(format!("attempts is {n}; use 1 to 1_000_000"))),
     };
+    let exhausted = match keys.text("exhausted")?.as_deref() {
+        None | Some("dead-letter") => Exhausted::DeadLetter,
+        Some("halt") => Exhausted::Halt,
+        Some(other) => {
+            let why = format!("exhausted is {other:?}; use \"dead-letter\" or \"halt\"");
+            return Err(keys.error(why));
+        }
+    };
+    let backoff = match keys.table("backoff", BACKOFF_KEYS)? {
+        Some(keys) => backoff(keys)?,
+        None => BACKOFF,
+    };
+    Ok((backoff, attempts, exhausted))
+}
+
+fn backoff(mut keys: Keys<'_>) -> Result<Backoff> {
     let initial = keys.duration("initial", BACKOFF.initial, "1ms", "10m")?;
     let max = keys.duration("max", BACKOFF.max.max(initial), "1ms", "1h")?;
     if max < initial {

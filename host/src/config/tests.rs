@@ -31,9 +31,16 @@ module = "handlers/billing.wasm"
 start = "end"
 session_timeout = "2s"
 instance = "reuse"
+recycle_after = 1_000
+recycle_memory = "8MiB"
 [handler.limits]
 deadline = "250ms"
 memory = "16MiB"
+instantiate = "2s"
+table_elements = 5_000
+core_instances = 7
+log = "32KiB"
+module_size = "3MiB"
 [handler.retry]
 backoff = { initial = "10ms", max = "1s" }
 "#;
@@ -54,7 +61,13 @@ fn a_whole_file_is_read() {
     assert_eq!(handler.start, Start::End);
     assert_eq!(handler.session_timeout, Duration::from_secs(2));
     assert_eq!(handler.limits.deadline, Duration::from_millis(250));
-    assert_eq!(handler.limits.memory_bytes, 16 << 20);
+    let limits = handler.limits;
+    assert_eq!(limits.memory_bytes, 16 << 20);
+    assert_eq!(limits.instantiate, Duration::from_secs(2));
+    assert_eq!((limits.table_elements, limits.core_instances), (5_000, 7));
+    assert_eq!((limits.log_bytes, limits.module_bytes), (32 << 10, 3 << 20));
+    assert_eq!(handler.recycle.after_messages, Some(1_000));
+    assert_eq!(handler.recycle.memory_bytes, Some(8 << 20));
     assert_eq!(handler.backoff.initial, Duration::from_millis(10));
 }
 
@@ -68,6 +81,21 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(handler.session_timeout, SESSION_TIMEOUT);
     assert_eq!(handler.limits.memory_bytes, MEMORY_BYTES);
     assert_eq!(handler.start, Start::Beginning);
+    assert_eq!(handler.recycle, Recycle::default());
+}
+
+#[test]
+fn a_fresh_instance_is_one_that_is_replaced_after_a_message() {
+    let fresh = |more: &str| {
+        let text = format!(
+            "[[handler]]\nname='h'\nstream='s'\ngroup='g'\nmodule='m.wasm'\ninstance='fresh'\n{more}"
+        );
+        Config::parse(&text, Path::new(""))
+    };
+    let config = fresh("").unwrap();
+    assert_eq!(config.handlers[0].recycle.after_messages, Some(1));
+    let error = fresh("recycle_after = 5").unwrap_err().to_string();
+    assert!(error.contains("leave out recycle_after"), "{error}");
 }
 
 #[test]
@@ -87,11 +115,11 @@ fn an_unknown_key_is_named_with_its_line_table_and_the_nearest_known_one() {
     );
     check(
         &WHOLE.replace("deadline", "deadlin"),
-        &["line 21:", "billing", "limits", "deadlin", "\"deadline\""],
+        &["line 23:", "billing", "limits", "deadlin", "\"deadline\""],
     );
     check(
         &WHOLE.replace("initial", "inital"),
-        &["line 24:", "billing", "retry, backoff", "\"initial\""],
+        &["line 31:", "billing", "retry, backoff", "\"initial\""],
     );
     check(
         &WHOLE.replace("url", "zzzzzzzz"),
@@ -119,6 +147,22 @@ fn a_value_that_is_wrong_says_what_is_right() {
         ("\"5s\"", "\"2h\"", &["drain_timeout", "100ms to 1h"]),
         ("\"16MiB\"", "\"1KiB\"", &["memory", "64KiB"]),
         ("\"16MiB\"", "\"16MB\"", &["memory", "MiB"]),
+        ("\"32KiB\"", "\"1KiB\"", &["log is 1KiB", "16KiB to 1GiB"]),
+        ("\"3MiB\"", "3", &["module_size", "bare number 3;"]),
+        ("= 5_000", "= 0", &["table_elements is 0", "1 to 1000000"]),
+        (
+            "= 7\nlog",
+            "= 1_001\nlog",
+            &["core_instances is 1001", "1 to 1000"],
+        ),
+        (
+            "\"2s\"\ntable",
+            "\"2h\"\ntable",
+            &["instantiate", "1ms to 1h"],
+        ),
+        ("= 1_000\nrec", "= 0\nrec", &["recycle_after is 0"]),
+        ("\"8MiB\"", "\"8B\"", &["recycle_memory is 8B", "64KiB"]),
+        ("\"reuse\"", "\"new\"", &["instance is \"new\"", "fresh"]),
         (
             "partitions = 16",
             "partitions = 0",
@@ -166,31 +210,25 @@ fn a_value_that_is_wrong_says_what_is_right() {
 }
 
 #[test]
+fn attempts_and_what_follows_them_are_read_and_checked() {
+    let with =
+        |text: &str| WHOLE.replacen("[handler.retry]", &format!("[handler.retry]\n{text}"), 1);
+    let config = Config::parse(&with("attempts = 7\nexhausted = \"halt\""), Path::new("")).unwrap();
+    let handler = &config.handlers[0];
+    assert_eq!((handler.attempts, handler.exhausted), (7, Exhausted::Halt));
+    check(&with("attempts = 0"), &["attempts", "1 to"]);
+    check(
+        &with("exhausted = \"never\""),
+        &["exhausted", "dead-letter"],
+    );
+}
+
+#[test]
 fn settings_of_later_versions_are_refused_not_ignored() {
-    for (from, to, says) in [
-        ("\"reuse\"", "\"fresh\"", "fresh"),
-        ("handlers/billing.wasm", "deployed", "deployed"),
-        (
-            "[handler.retry]",
-            "[handler.retry]\nattempts = 5",
-            "attempts",
-        ),
-        (
-            "[handler.retry]",
-            "[handler.retry]\nexhausted = \"halt\"",
-            "exhausted",
-        ),
-        (
-            "[handler.retry]",
-            "[handler.grants]\nstate = true\n[handler.retry]",
-            "grants",
-        ),
-    ] {
-        check(
-            &WHOLE.replacen(from, to, 1),
-            &[says, "not available in this version"],
-        );
-    }
+    check(
+        &WHOLE.replacen("handlers/billing.wasm", "deployed", 1),
+        &["deployed", "not available in this version"],
+    );
 }
 
 #[test]
@@ -247,5 +285,109 @@ fn a_source_has_one_partition_and_nothing_that_bounds_it() {
         (", key_field = \"user\"", "", "key_field is missing"),
     ] {
         check(&text.replace(from, to), &[says]);
+    }
+}
+
+/// [`WHOLE`] with this in its grants.
+fn granting(grants: &str) -> String {
+    WHOLE.replacen(
+        "[handler.retry]",
+        &format!("[handler.grants]\n{grants}\n[handler.retry]"),
+        1,
+    )
+}
+
+#[test]
+fn grants_are_read_and_nothing_is_granted_unasked() {
+    let config = Config::parse(WHOLE, Path::new("dir")).unwrap();
+    assert_eq!(config.handlers[0].grants, Grants::default());
+    let text = granting(
+        r#"emit = ["invoices", "audit"]
+state = true
+http = ["https://api.example.com", "http://localhost:8080"]
+files = [{ host = "data", guest = "/data" }, { host = "/abs", guest = "/out", write = true }]
+env = { REGION = "eu" }
+config = { currency = "EUR", "any key" = "" }"#,
+    );
+    let config = Config::parse(&text, Path::new("dir")).unwrap();
+    let grants = &config.handlers[0].grants;
+    let emit: Vec<_> = grants.emit.iter().map(|name| name.as_str()).collect();
+    assert_eq!(emit, ["audit", "invoices"]);
+    assert!(grants.state);
+    assert_eq!(grants.http.len(), 2);
+    let files: Vec<_> = grants
+        .files
+        .iter()
+        .map(|f| (f.host.as_path(), f.guest.as_str(), f.write))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            (Path::new("dir/data"), "/data", false),
+            (Path::new("/abs"), "/out", true)
+        ]
+    );
+    assert_eq!(grants.env["REGION"], "eu");
+    assert_eq!(grants.config.as_ref().unwrap()["any key"], "");
+}
+
+#[test]
+fn a_grant_that_cannot_be_given_says_why() {
+    for (grants, says) in [
+        ("stat = true", &["\"stat\"", "mean \"state\"", "grants"][..]),
+        ("state = \"yes\"", &["state is a text", "true nor false"]),
+        ("emit = \"invoices\"", &["emit is a text", "list of texts"]),
+        ("emit = [1]", &["emit is a list with a number"]),
+        ("emit = [\"in voices\"]", &["emit", "in voices"]),
+        (
+            "http = [\"api.example.com\"]",
+            &["no origin", "https://HOST"],
+        ),
+        (
+            "http = [\"https://a/b\"]",
+            &["billing", "grants", "has a path"],
+        ),
+        ("files = [\"data\"]", &["files is a text", "list of tables"]),
+        (
+            "files = [{ host = \"data\" }]",
+            &["files number 1", "guest is missing"],
+        ),
+        (
+            "files = [{ host = \"data\", guest = \"data\" }]",
+            &["guest is \"data\"", "absolute"],
+        ),
+        (
+            "files = [{ host = \"data\", guest = \"/a/../b\" }]",
+            &["guest", "absolute"],
+        ),
+        (
+            "files = [{ host = \"a\", guest = \"/d\" }, { host = \"b\", guest = \"/d\" }]",
+            &["files number 2", "two folders", "/d"],
+        ),
+        ("env = { N = 1 }", &["env: N is a number"]),
+        ("env = { \"A=B\" = \"x\" }", &["env", "A=B"]),
+        ("config = true", &["config is true", "table"]),
+    ] {
+        check(&granting(grants), says);
+    }
+}
+
+#[test]
+fn grants_of_the_command_line_add_up() {
+    let mut grants = Grants::default();
+    for text in ["state", "emit=a", "emit=b", "http=https://x"] {
+        grant(&mut grants, text).unwrap();
+    }
+    assert!(grants.state);
+    assert_eq!((grants.emit.len(), grants.http.len()), (2, 1));
+    for (text, says) in [
+        ("stat", "known are"),
+        ("state=yes", "known are"),
+        ("emit=", "empty"),
+        ("http=x", "no origin"),
+        ("files=data", "configuration file"),
+    ] {
+        let error = grant(&mut grants, text).unwrap_err();
+        assert!(error.contains(says), "{text}: {error}");
     }
 }

@@ -3,7 +3,7 @@
 use segmenter_core::time::{Duration, Time};
 
 /// Now, in µs of CLOCK_MONOTONIC, so that logs of several processes on one machine can be compared.
-pub(super) fn now() -> Time {
+pub(crate) fn now() -> Time {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
@@ -11,7 +11,7 @@ pub(super) fn now() -> Time {
 }
 
 /// Ends at `at`; never, if there is none.
-pub(super) async fn sleep_until(at: Option<Time>) {
+pub(crate) async fn sleep_until(at: Option<Time>) {
     match at {
         // tokio's timers know no more than 2 years; nothing here waits for so long on purpose.
         Some(at) => tokio::time::sleep(at.since(now()).min(Duration::from_secs(3600))).await,
@@ -20,6 +20,6 @@ pub(super) async fn sleep_until(at: Option<Time>) {
 }
 
 /// Whether there is such a moment and it is over.
-pub(super) fn passed(at: Option<Time>) -> bool {
+pub(crate) fn passed(at: Option<Time>) -> bool {
     at.is_some_and(|at| now() >= at)
 }

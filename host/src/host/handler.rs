@@ -29,4 +29,16 @@ pub trait Instance: Send + 'static {
     fn call(&mut self, message: &Message) -> impl Future<Output = Outcome> + Send;
     /// Nothing can be called in it any more.
     fn is_dead(&self) -> bool;
+    /// What else is known of a call that failed, for people.
+    fn diagnosis(&mut self) -> Diagnosis {
+        Diagnosis::default()
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Diagnosis {
+    /// A line for each function that it was in.
+    pub backtrace: Option<String>,
+    /// Where a core dump lies, or why there is none.
+    pub core_dump: Option<String>,
 }

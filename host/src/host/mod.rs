@@ -1,31 +1,36 @@
 //! The running host: modules → streams → groups → members, in that order, then until a signal. It must
 //! not know the command line; the configuration it gets is valid.
 
-mod clock;
+pub(crate) mod clock;
 mod handler;
 mod life;
+mod module_file;
 mod prepare;
-mod random;
+pub(crate) mod random;
+pub(crate) mod relay;
 mod signals;
 mod supervisor;
 pub mod telemetry;
 mod wasm;
 mod worker;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use segmenter_core::backoff::Backoff;
+use segmenter_core::consumer::Exhausted;
 use segmenter_core::member::Exit;
-use segmenter_core::names::{GroupName, HandlerName, MemberId, StreamId};
+use segmenter_core::names::{GroupName, HandlerName, MemberId, StreamId, StreamName};
 use segmenter_core::port::{Failure, Start};
 use segmenter_core::time::Duration;
 use segmenter_redis::{Address, Broker};
 use tokio::sync::{oneshot, watch};
 
-pub use handler::{Handler, Instance};
+pub use handler::{Diagnosis, Handler, Instance};
 pub(crate) use prepare::bound;
 pub(crate) use random::name as random_name;
 
@@ -43,6 +48,8 @@ pub struct RunOptions {
     pub wait: bool,
     /// Validate configuration and modules, then end.
     pub check: bool,
+    /// A folder for core dumps of guests that trap.
+    pub coredump: Option<PathBuf>,
 }
 
 /// One handler bound to (stream, group), whatever runs it.
@@ -55,10 +62,17 @@ pub struct Plan {
     pub session_timeout: Duration,
     pub drain_timeout: Duration,
     pub retry: Backoff,
+    /// At one message, the first included.
+    pub attempts: u32,
+    pub exhausted: Exhausted,
     /// Of one call.
     pub deadline: Duration,
+    /// Of making the instance that a call may need first.
+    pub instantiate: Duration,
     /// Bytes, inclusive.
     pub payload_max: usize,
+    /// Streams of the namespace that it may emit to.
+    pub emit: BTreeSet<StreamName>,
 }
 
 /// Speaks for the host; says that Redis is away once, not once per request.
@@ -98,7 +112,7 @@ impl Say {
 /// The host with WebAssembly handlers, from configuration to exit.
 pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let say = Say::new(options.format);
-    let modules = prepare::modules(&options.config, &say).await?;
+    let modules = prepare::modules(&options.config, options.coredump, &say).await?;
     if options.check {
         prepare::say_checked(options.format, &modules);
         return Ok(ExitCode::SUCCESS);
@@ -131,6 +145,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
             module: loaded.module,
             plan: loaded.plan,
             partitions: shape.shape.partitions(),
+            broker: broker.clone(),
             log,
         };
         handlers.push((plan, Arc::new(handler)));

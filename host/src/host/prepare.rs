@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
+use segmenter_core::effects::EffectLimits;
 use segmenter_core::limits;
 use segmenter_core::names::{Namespace, Partition, StreamId, Uid};
 use segmenter_core::port::{
@@ -17,6 +18,7 @@ use segmenter_redis::{Address, Broker, doctor};
 use segmenter_wasm::{Engine, EngineConfig, Limits, Module};
 
 use super::clock;
+use super::module_file;
 use super::random;
 use super::telemetry;
 use super::{Plan, Say};
@@ -36,18 +38,33 @@ pub(super) struct Loaded {
 }
 
 /// Loads and probes every module. Nothing was asked of Redis yet: a bad module disturbs nobody.
-pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Loaded>> {
+pub(super) async fn modules(
+    config: &Config,
+    coredump: Option<PathBuf>,
+    say: &Say,
+) -> anyhow::Result<Vec<Loaded>> {
+    if let Some(dir) = &coredump {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("creating the folder for core dumps {}", dir.display()))?;
+    }
+    let table_elements_max = config
+        .handlers
+        .iter()
+        .map(|h| h.limits.table_elements)
+        .max();
     let memory_bytes_max = config.handlers.iter().map(|h| h.limits.memory_bytes).max();
     let engine = Engine::new(EngineConfig {
         cache_dir: cache_dir(),
         memory_bytes_max: memory_bytes_max.unwrap_or_default(),
+        table_elements_max: table_elements_max.unwrap_or_default(),
         instances_max: instances_max(config),
+        core_dump_dir: coredump,
     })
     .context("starting the WebAssembly engine")?;
     let mut loaded = Vec::new();
     for handler in &config.handlers {
         let path = &handler.module;
-        let bytes = std::fs::read(path).with_context(|| {
+        let bytes = module_file::read(path, handler.limits.module_bytes).with_context(|| {
             format!(
                 "handler {}: reading its module {}",
                 handler.name,
@@ -56,9 +73,17 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
         })?;
         let limits = Limits {
             deadline: handler.limits.deadline,
+            instantiate: handler.limits.instantiate,
             memory_bytes: handler.limits.memory_bytes,
+            payload_bytes: limits::PAYLOAD_BYTES_MAX,
+            effects: EffectLimits::default(),
+            table_elements: handler.limits.table_elements,
+            core_instances: handler.limits.core_instances,
+            log_bytes: handler.limits.log_bytes,
+            recycle: handler.recycle,
         };
-        let module = Module::load(&engine, &bytes, limits)
+        folders(handler)?;
+        let module = Module::load(&engine, &bytes, limits, handler.grants.clone())
             .with_context(|| format!("handler {}: module {}", handler.name, path.display()))?;
         module.probe().await.with_context(|| {
             format!(
@@ -78,8 +103,12 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
             session_timeout: handler.session_timeout,
             drain_timeout: config.drain_timeout,
             retry: handler.backoff,
+            attempts: handler.attempts,
+            exhausted: handler.exhausted,
             deadline: handler.limits.deadline,
+            instantiate: handler.limits.instantiate,
             payload_max: limits::PAYLOAD_BYTES_MAX,
+            emit: handler.grants.emit.clone(),
         };
         say.event(&telemetry::Event::Starting {
             handler: plan.handler.as_str(),
@@ -90,6 +119,26 @@ pub(super) async fn modules(config: &Config, say: &Say) -> anyhow::Result<Vec<Lo
         loaded.push(Loaded { plan, module });
     }
     Ok(loaded)
+}
+
+/// A granted folder must be there: a handler would else find out at its first message.
+fn folders(handler: &HandlerConfig) -> anyhow::Result<()> {
+    for folder in &handler.grants.files {
+        let path = folder.host.display();
+        let found = std::fs::metadata(&folder.host).with_context(|| {
+            format!(
+                "handler {}: grants, files: looking at the host folder {path}",
+                handler.name
+            )
+        })?;
+        if !found.is_dir() {
+            bail!(
+                "handler {}: grants, files: {path} is no folder; grant the folder that it lies in",
+                handler.name
+            );
+        }
+    }
+    Ok(())
 }
 
 /// One instance per partition of every handler. A stream that is not in the file may have any number of

@@ -11,6 +11,7 @@ use segmenter_core::names::{Incarnation, MemberId, Partition, Shape, Uid};
 use segmenter_core::port::{
     Failure, Install, InstallReply, Reply, Request, Sync, SyncReply, Verify,
 };
+use segmenter_core::relay;
 use segmenter_core::source::Layout;
 use segmenter_core::time::{Duration, Time};
 use segmenter_redis::{Broker, Delivery, Reader, Subscription};
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock;
 use super::handler::Handler;
 use super::random;
+use super::relay::RelayBox;
 use super::telemetry;
 use super::worker::{Dropped, Mailbox, Shared, Worker, odd};
 use super::{Plan, Say};
@@ -134,7 +136,10 @@ impl<H: Handler> Supervisor<H> {
                         moves: plan.moves.len(),
                         plan: plan.to_string(),
                     }),
-                    Command::Exit(exit) => return exit,
+                    Command::Exit(exit) => {
+                        workers.relay_the_rest().await;
+                        return exit;
+                    }
                 }
             }
             trust_out.send_if_modified(|trust| {
@@ -157,7 +162,10 @@ impl<H: Handler> Supervisor<H> {
                         workers.verified(claims, reply);
                         member.handle(clock::now(), Event::Verified);
                     }
-                    Input::Connected => member.handle(clock::now(), Event::News(News::Changed)),
+                    Input::Connected => {
+                        workers.reconnected();
+                        member.handle(clock::now(), Event::News(News::Changed));
+                    }
                     Input::Disconnected(why) => self.say.away(&why),
                 },
                 Some(Dropped { partition, refuse }) = dropped.recv() => {
@@ -202,7 +210,21 @@ impl<H: Handler> Supervisor<H> {
     ) -> Workers {
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
             self.shape.all().map(|_| Mailbox::new()).unzip();
-        let workers = Workers { mailboxes };
+        let noise = random::number();
+        let relays = std::iter::zip(self.shape.all(), &mailboxes).map(|(partition, mailbox)| {
+            RelayBox::start(
+                self.broker.clone(),
+                self.plan.clone(),
+                self.say.clone(),
+                partition,
+                noise ^ u64::from(partition.0),
+                mailbox.events.clone(),
+            )
+        });
+        let workers = Workers {
+            relays: relays.collect(),
+            mailboxes,
+        };
         let deliver = {
             let (workers, input) = (workers.clone(), input.clone());
             move |delivery| match delivery {
@@ -233,7 +255,6 @@ impl<H: Handler> Supervisor<H> {
             self.plan.stream.clone(),
             deliver,
         ));
-        let noise = random::number();
         for (partition, (inbox, mailbox)) in self
             .shape
             .all()
@@ -241,9 +262,12 @@ impl<H: Handler> Supervisor<H> {
         {
             let consumer = Consumer::new(ConsumerConfig {
                 partition,
+                group: self.plan.group.clone(),
                 incarnation: self.incarnation.clone(),
                 version: self.handler.version().clone(),
                 retry: self.plan.retry,
+                attempts: self.plan.attempts,
+                exhausted: self.plan.exhausted,
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
                 payload_max: self.plan.payload_max,
@@ -257,6 +281,7 @@ impl<H: Handler> Supervisor<H> {
                 mailbox.clone(),
                 inbox,
                 reader.clone(),
+                workers.relays[partition.0 as usize].events.clone(),
             );
             tokio::spawn(worker.run());
         }
@@ -336,6 +361,7 @@ impl<H: Handler> Supervisor<H> {
 #[derive(Clone)]
 struct Workers {
     mailboxes: Vec<Mailbox>,
+    relays: Vec<RelayBox>,
 }
 
 impl Workers {
@@ -349,6 +375,22 @@ impl Workers {
         for mailbox in &self.mailboxes {
             let _ = mailbox.events.send(event.clone());
         }
+    }
+
+    /// Redis may have gone back: what is known of outboxes is loaded again.
+    fn reconnected(&self) {
+        for relay in &self.relays {
+            let _ = relay.events.send(relay::Event::Reconnected);
+        }
+    }
+
+    /// What was emitted last is at its targets when the host ends, if they take it; the next owner relays
+    /// what is left.
+    async fn relay_the_rest(&self) {
+        let relays = self.relays.iter().cloned();
+        let empty = relays.map(|mut relay| async move { relay.is_empty().await });
+        let all = futures_util::future::join_all(empty);
+        let _ = tokio::time::timeout(RELAY_GRACE, all).await;
     }
 
     fn claims(&self) -> Vec<(Partition, Claim)> {
@@ -386,13 +428,15 @@ impl Workers {
     }
 }
 
+/// At the end, for what was emitted last.
+const RELAY_GRACE: Duration = Duration::from_secs(1);
 /// Beyond a call's deadline: for a cancel to take effect.
 const CALL_GRACE: Duration = Duration::from_secs(5);
 
 impl Plan {
     /// A call that runs for longer cannot be cancelled.
     fn call_limit(&self) -> Duration {
-        self.deadline + CALL_GRACE
+        self.instantiate + self.deadline + CALL_GRACE
     }
 
     /// Of the drain timeout, what is kept for commit, release and leave after the calls were cut.

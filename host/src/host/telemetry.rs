@@ -80,8 +80,46 @@ pub enum Event<'a> {
         #[serde(serialize_with = "as_text")]
         id: EntryId,
         attempt: u32,
+        #[serde(serialize_with = "shortened")]
+        key: &'a str,
+        version: &'a str,
         outcome: &'a str,
         reason: &'a str,
+        /// A line a function of the guest, innermost first.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backtrace: Option<&'a str>,
+        /// Where it lies, or why there is none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        core_dump: Option<&'a str>,
+    },
+    /// A call has used half of its deadline.
+    HandlerSlow {
+        handler: &'a str,
+        partition: u32,
+        #[serde(serialize_with = "as_text")]
+        id: EntryId,
+        attempt: u32,
+        #[serde(serialize_with = "shortened")]
+        key: &'a str,
+        elapsed_ms: u64,
+        deadline_ms: u64,
+    },
+    /// The next message waits, without using an attempt, until emitted ones are at their targets.
+    OutboxFull {
+        handler: &'a str,
+        partition: u32,
+        /// The target, or partition of it, that most of them are for.
+        waits_for: Option<&'a str>,
+    },
+    OutboxFree {
+        handler: &'a str,
+        partition: u32,
+    },
+    /// Emitted messages wait, and waiting will not mend it.
+    RelayTrouble {
+        handler: &'a str,
+        partition: u32,
+        why: &'a str,
     },
     RedisAway {
         why: &'a str,
@@ -116,7 +154,38 @@ fn as_text<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S
     serializer.collect_str(id)
 }
 
+/// Characters of a key in an event: it may be 64 KiB long, and tells messages apart long before.
+const KEY_CHARS: usize = 128;
+
+fn short(key: &str) -> String {
+    match key.char_indices().nth(KEY_CHARS) {
+        None => key.to_owned(),
+        Some((end, _)) => format!("{}…", &key[..end]),
+    }
+}
+
+fn shortened<S: serde::Serializer>(key: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&short(key))
+}
+
 impl Event<'_> {
+    /// Lines below the sentence, for people.
+    fn more(&self) -> String {
+        let Event::HandlerFailed {
+            backtrace,
+            core_dump,
+            ..
+        } = self
+        else {
+            return String::new();
+        };
+        let mut more = backtrace.unwrap_or_default().to_owned();
+        if let Some(core_dump) = core_dump {
+            more = format!("{more}\ncore dump: {core_dump}");
+        }
+        more
+    }
+
     fn sentence(&self) -> String {
         match self {
             Event::Starting {
@@ -203,10 +272,45 @@ impl Event<'_> {
                 partition,
                 id,
                 attempt,
+                key,
+                version,
                 outcome,
                 reason,
+                ..
             } => format!(
-                "{handler}: partition {partition} message {id} attempt {attempt}: {outcome}: {reason}"
+                "{handler}: partition {partition} message {id} key {:?} attempt {attempt} version {}: {outcome}: {reason}",
+                short(key),
+                &version[..version.len().min(12)]
+            ),
+            Event::HandlerSlow {
+                handler,
+                partition,
+                id,
+                attempt,
+                key,
+                elapsed_ms,
+                deadline_ms,
+            } => format!(
+                "{handler}: partition {partition} message {id} key {:?} attempt {attempt}: slow: {elapsed_ms} ms so far, of a deadline of {deadline_ms} ms",
+                short(key)
+            ),
+            Event::OutboxFull {
+                handler,
+                partition,
+                waits_for,
+            } => format!(
+                "{handler}: partition {partition}: the outbox is full, so the next message waits; most of it is for {}",
+                waits_for.unwrap_or("targets that have it already")
+            ),
+            Event::OutboxFree { handler, partition } => {
+                format!("{handler}: partition {partition}: the outbox has room again")
+            }
+            Event::RelayTrouble {
+                handler,
+                partition,
+                why,
+            } => format!(
+                "{handler}: partition {partition}: emitted messages wait, and are tried again: {why}"
             ),
             Event::RedisAway { why } => format!("Redis is away: {why}; trying again"),
             Event::RedisBack => "Redis is back".to_owned(),
@@ -244,7 +348,14 @@ fn line(format: Format, event: &Event<'_>) -> Vec<u8> {
     match format {
         Format::Json => serde_json::to_vec(event).unwrap_or_default(),
         // A reason may hold whatever a guest wrote: it is one line, and cannot steer the terminal.
-        Format::Human => preview(&event.sentence(), usize::MAX).into_bytes(),
+        Format::Human => {
+            let mut text = preview(&event.sentence(), usize::MAX);
+            for more in event.more().lines() {
+                text.push_str("\n    ");
+                text.push_str(&preview(more, usize::MAX));
+            }
+            text.into_bytes()
+        }
     }
 }
 
@@ -316,18 +427,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_one_line_whatever_a_guest_gave_as_its_reason() {
+    fn an_event_cannot_steer_the_terminal_whatever_a_guest_gave_as_its_reason() {
         let event = Event::HandlerFailed {
             handler: "h",
             partition: 0,
             id: EntryId::ZERO,
             attempt: 1,
+            key: &"k\u{1b}[2J".repeat(50),
+            version: "0123456789abcdef",
             outcome: "trap",
             reason: "unreachable; stderr: one\ntwo\u{1b}[2J",
+            backtrace: Some("  0: guest!boom\n  1: guest!\u{1b}[2Jhandle"),
+            core_dump: None,
         };
         let human = String::from_utf8(line(Format::Human, &event)).unwrap();
-        assert!(human.ends_with("stderr: one⏎two\u{fffd}[2J"), "{human}");
+        assert!(!human.contains('\u{1b}'), "{human}");
+        let lines: Vec<_> = human.lines().collect();
+        assert_eq!(lines.len(), 3, "{human}");
+        assert!(lines[0].ends_with("stderr: one⏎two\u{fffd}[2J"), "{human}");
+        assert_eq!(lines[2], "      1: guest!\u{fffd}[2Jhandle");
         let json: serde_json::Value = serde_json::from_slice(&line(Format::Json, &event)).unwrap();
+        assert_eq!(json["key"].as_str().unwrap().chars().count(), KEY_CHARS + 1);
+        assert_eq!(json["version"], "0123456789abcdef");
         assert_eq!(json["reason"], "unreachable; stderr: one\ntwo\u{1b}[2J");
     }
 }

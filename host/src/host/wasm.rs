@@ -1,33 +1,39 @@
 //! A WebAssembly module as a handler of the host: the one place where both meet.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
+use segmenter_core::effects::State;
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::Message;
 use segmenter_core::names::{Partition, Version};
 use segmenter_core::outcome::Outcome;
-use segmenter_wasm::{LogSink, Module, PartitionContext};
+use segmenter_core::port::{LoadState, LoadStateReply, Reply, Request};
+use segmenter_redis::Broker;
+use segmenter_wasm::{LogSink, Module, PartitionContext, StateSource, Tenure};
 
 use super::Plan;
-use super::handler::{Handler, Instance};
+use super::handler::{Diagnosis, Handler, Instance};
+use super::worker::odd;
 
 pub(super) struct WasmHandler {
     pub(super) module: Module,
     pub(super) plan: Plan,
     pub(super) partitions: u32,
+    pub(super) broker: Broker,
     pub(super) log: Arc<dyn LogSink>,
 }
 
 impl Handler for WasmHandler {
     type Instance = WasmInstance;
-    type Tenure = PartitionContext;
+    type Tenure = Tenure;
 
     fn version(&self) -> &Version {
         self.module.version()
     }
 
-    fn tenure(&self, partition: Partition, epoch: Epoch) -> PartitionContext {
-        PartitionContext {
+    fn tenure(&self, partition: Partition, epoch: Epoch) -> Tenure {
+        let context = PartitionContext {
             namespace: self.plan.stream.namespace.clone(),
             stream: self.plan.stream.stream.clone(),
             partitions: self.partitions,
@@ -36,15 +42,43 @@ impl Handler for WasmHandler {
             version: self.module.version().clone(),
             partition,
             epoch,
-        }
+        };
+        let kept = Kept {
+            broker: self.broker.clone(),
+            request: LoadState {
+                stream: self.plan.stream.clone(),
+                partition,
+                group: self.plan.group.clone(),
+            },
+        };
+        self.module
+            .tenure(context, self.log.clone(), Arc::new(kept))
     }
 
-    async fn instantiate(&self, context: &PartitionContext) -> Result<WasmInstance, String> {
-        let context = context.clone();
-        match self.module.instantiate(context, self.log.clone()).await {
+    async fn instantiate(&self, tenure: &Tenure) -> Result<WasmInstance, String> {
+        match self.module.instantiate(tenure).await {
             Ok(instance) => Ok(WasmInstance(instance)),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+/// The state of one partition, as it lies in Redis.
+struct Kept {
+    broker: Broker,
+    request: LoadState,
+}
+
+impl StateSource for Kept {
+    fn load(&self) -> Pin<Box<dyn Future<Output = Result<State, String>> + Send + '_>> {
+        Box::pin(async {
+            let request = Request::LoadState(self.request.clone());
+            match self.broker.execute(request).await {
+                Ok(Reply::LoadState(LoadStateReply { values })) => Ok(State::of(values)),
+                Ok(other) => Err(odd(&other).to_string()),
+                Err(failure) => Err(failure.to_string()),
+            }
+        })
     }
 }
 
@@ -56,5 +90,19 @@ impl Instance for WasmInstance {
     }
     fn is_dead(&self) -> bool {
         self.0.is_dead()
+    }
+    fn diagnosis(&mut self) -> Diagnosis {
+        let segmenter_wasm::Diagnosis {
+            backtrace,
+            core_dump,
+        } = self.0.diagnosis();
+        let core_dump = core_dump.map(|written| match written {
+            Ok(path) => path.display().to_string(),
+            Err(why) => why,
+        });
+        Diagnosis {
+            backtrace,
+            core_dump,
+        }
     }
 }

@@ -10,13 +10,16 @@ use segmenter_core::lease::{Epoch, Owner};
 use segmenter_core::message::Message;
 use segmenter_core::names::{GroupName, Partition, StreamId, Uid};
 use segmenter_core::outcome::{Fault, Outcome};
-use segmenter_core::port::{Acquire, Commit, Failure, Release, Reply, Request};
+use segmenter_core::port::{
+    Acquire, AcquireReply, Commit, CommitReply, Failure, Release, Reply, Request,
+};
+use segmenter_core::relay;
 use segmenter_core::time::Time;
 use segmenter_redis::{Broker, Reader};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
-use super::handler::{Handler, Instance};
+use super::handler::{Diagnosis, Handler, Instance};
 use super::telemetry;
 use super::{Plan, Say};
 
@@ -83,6 +86,7 @@ pub(super) struct Worker<H: Handler> {
     inbox: mpsc::UnboundedReceiver<Event>,
     reader: Arc<Reader>,
     trust: watch::Receiver<Time>,
+    relay: mpsc::UnboundedSender<relay::Event>,
     /// Of the epoch that the last call was made in.
     tenure: Option<(Epoch, H::Tenure)>,
     instance: Option<H::Instance>,
@@ -100,6 +104,7 @@ impl<H: Handler> Worker<H> {
         mailbox: Mailbox,
         inbox: mpsc::UnboundedReceiver<Event>,
         reader: Arc<Reader>,
+        relay: mpsc::UnboundedSender<relay::Event>,
     ) -> Worker<H> {
         let trust = shared.trust.clone();
         Worker {
@@ -110,6 +115,7 @@ impl<H: Handler> Worker<H> {
             inbox,
             reader,
             trust,
+            relay,
             tenure: None,
             instance: None,
             owes_report: false,
@@ -161,6 +167,9 @@ impl<H: Handler> Worker<H> {
         if matches!(event, Event::Revoked | Event::Cut) {
             self.owes_report = true;
         }
+        if let Event::Acquired(Ok(AcquireReply::Acquired { epoch, .. })) = &event {
+            let _ = self.relay.send(relay::Event::Held { epoch: *epoch });
+        }
         let moves_claim = !matches!(event, Event::Entries { .. } | Event::Handled { .. });
         self.consumer.handle(clock::now(), event);
         if moves_claim {
@@ -175,7 +184,9 @@ impl<H: Handler> Worker<H> {
             tokio::task::yield_now().await;
         }
         let calling_since = self.mailbox.calling_since.clone();
-        calling_since.store(clock::now().0, Ordering::Relaxed);
+        let started = clock::now();
+        calling_since.store(started.0, Ordering::Relaxed);
+        let mut slow_at = Some(started + self.shared.plan.deadline / 2);
         let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
         let shared = self.shared.clone();
         let kept = self.tenure.take().filter(|(of, _)| *of == epoch);
@@ -187,6 +198,8 @@ impl<H: Handler> Worker<H> {
             loop {
                 let trust_until = *self.trust.borrow();
                 let wake = self.consumer.poll_timeout(clock::now(), trust_until);
+                // Whichever is first; a call that ends at once starts no timer.
+                let wake = wake.into_iter().chain(slow_at).min();
                 tokio::select! {
                     biased;
                     outcome = &mut call => break outcome,
@@ -198,6 +211,10 @@ impl<H: Handler> Worker<H> {
                         break Outcome::Cancelled;
                     },
                     () = clock::sleep_until(wake) => {}
+                }
+                if clock::passed(slow_at) {
+                    slow_at = None;
+                    self.warn_of_slow(&message, started);
                 }
                 let mut cancelled = false;
                 while let Some(command) = self.next_command() {
@@ -216,12 +233,26 @@ impl<H: Handler> Worker<H> {
         if outcome == Outcome::Cancelled {
             instance = None;
         }
-        self.instance = instance;
-        self.report(&message, &outcome);
+        let diagnosis = instance.as_mut().map(Instance::diagnosis);
+        self.report(&message, &outcome, diagnosis.unwrap_or_default());
+        // Also one that is to be recycled: what it holds is free from now on.
+        self.instance = instance.filter(|instance| !instance.is_dead());
         self.take(Event::Handled { message, outcome });
     }
 
-    fn report(&self, message: &Message, outcome: &Outcome) {
+    fn warn_of_slow(&self, message: &Message, started: Time) {
+        self.shared.say.event(&telemetry::Event::HandlerSlow {
+            handler: self.shared.plan.handler.as_str(),
+            partition: self.partition.0,
+            id: message.id,
+            attempt: message.attempt,
+            key: message.content.key(),
+            elapsed_ms: clock::now().since(started).as_millis() as u64,
+            deadline_ms: self.shared.plan.deadline.as_millis() as u64,
+        });
+    }
+
+    fn report(&self, message: &Message, outcome: &Outcome, diagnosis: Diagnosis) {
         let (outcome, reason) = match outcome {
             Outcome::Ok(_) | Outcome::Cancelled => return,
             Outcome::Retry { reason, .. } => ("retry", reason),
@@ -233,8 +264,12 @@ impl<H: Handler> Worker<H> {
             partition: self.partition.0,
             id: message.id,
             attempt: message.attempt,
+            key: message.content.key(),
+            version: self.shared.handler.version().as_str(),
             outcome,
             reason,
+            backtrace: diagnosis.backtrace.as_deref(),
+            core_dump: diagnosis.core_dump.as_deref(),
         });
     }
 
@@ -261,13 +296,19 @@ impl<H: Handler> Worker<H> {
             }
             Command::Commit(settled) => {
                 let epoch = settled.fence.epoch;
+                let emits = settled.emits.clone();
+                let relay = self.relay.clone();
                 let request = commit(&plan.stream, &plan.group, partition, settled);
-                self.ask(request, move |reply| Event::Committed {
-                    epoch,
-                    result: match reply {
+                self.ask(request, move |reply| {
+                    let result = match reply {
                         Ok(Reply::Commit(reply)) => Ok(reply),
                         other => Err(no_answer(other)),
-                    },
+                    };
+                    // Before the consumer hears of it: the next commit must not overtake this one.
+                    if !emits.is_empty() && matches!(result, Ok(CommitReply::Committed { .. })) {
+                        let _ = relay.send(relay::Event::Committed { epoch, emits });
+                    }
+                    Event::Committed { epoch, result }
                 });
             }
             Command::Release { fence } => {
@@ -315,6 +356,7 @@ impl<H: Handler> Worker<H> {
             Command::DropInstance => {
                 self.instance = None;
                 self.tenure = None;
+                let _ = self.relay.send(relay::Event::Dropped);
                 self.mailbox.set_claim(self.consumer.claim());
             }
             // No call is in the air, or the caller sees to it.
@@ -367,6 +409,8 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         dead,
         state,
         emits,
+        attempts,
+        halt,
     } = settled;
     let (stream, group) = (stream.clone(), group.clone());
     Request::Commit(Commit {
@@ -381,6 +425,8 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         dead,
         state,
         emits,
+        attempts,
+        halt,
     })
 }
 

@@ -1,16 +1,15 @@
 //! `cargo xtask …`: everything that a person or CI runs. Sets up what it needs, says what it does, and
 //! speaks to binaries only: it must not link the host, so that it builds in seconds.
 
-mod bench;
 mod cache;
 mod cargo;
-mod chaos;
 mod demo;
 mod fuzz;
 mod guests;
+mod measure;
 mod server;
 mod servers;
-mod sim;
+mod soak;
 mod source;
 mod test;
 mod toolchain;
@@ -67,6 +66,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// What a heartbeat costs and how long a join takes, for up to 100 members and 4,096 partitions
+    Scale,
+    /// Eight hosts in four groups with nothing to do: nobody is expelled, Redis hardly notices
+    Idle {
+        #[arg(long, default_value_t = 30.0, value_name = "M")]
+        minutes: f64,
+    },
+    /// Guests that fail 100,000 times in each way, and what the host's memory does meanwhile: minutes
+    Soak {
+        #[arg(long, default_value_t = 100_000, value_name = "N")]
+        calls: u32,
+    },
     /// Looks for inputs that break a parser, led by coverage: jsonl, config, entry, replies, component
     Fuzz {
         target: String,
@@ -85,21 +96,29 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Test { only } => test::run(only.as_deref()),
         Command::Guests => guests::build().map(drop),
-        Command::Bench { args } => bench::run(&args),
+        Command::Bench { args } => measure::run("bench", &args),
         Command::Chaos {
             seed,
             seconds,
             partitions,
             rate,
             session_timeout_ms,
-        } => chaos::run(&[
-            format!("--seed={seed}"),
-            format!("--seconds={seconds}"),
-            format!("--partitions={partitions}"),
-            format!("--rate={rate}"),
-            format!("--session-timeout-ms={session_timeout_ms}"),
-        ]),
-        Command::Sim { args } => sim::run(&args),
+        } => measure::run(
+            "chaos",
+            &[
+                format!("--seed={seed}"),
+                format!("--seconds={seconds}"),
+                format!("--partitions={partitions}"),
+                format!("--rate={rate}"),
+                format!("--session-timeout-ms={session_timeout_ms}"),
+            ],
+        ),
+        Command::Scale => measure::run("scale", &[]),
+        Command::Idle { minutes } => {
+            measure::run("idle", &["--minutes".to_owned(), minutes.to_string()])
+        }
+        Command::Sim { args } => measure::alone("sim", &args),
+        Command::Soak { calls } => soak::run(calls),
         Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Command::Server { port } => server::run(port),
     };

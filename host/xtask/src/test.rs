@@ -92,7 +92,13 @@ const UNIT: &[&str] = &[
     "--test",
     "member",
     "--test",
+    "assignor",
+    "--test",
+    "relay",
+    "--test",
     "components",
+    "--test",
+    "memory",
     "--test",
     "binary",
     "--test",
@@ -155,5 +161,9 @@ fn on(server: &Binary) -> anyhow::Result<String> {
         }
     };
     tests(SERVER, &env)?;
+    // The tests wrote it: what guests did wrong, and what came of it.
+    if let Ok(table) = std::fs::read_to_string(cargo::target().join("failures.md")) {
+        println!("{table}");
+    }
     Ok(note)
 }

@@ -14,9 +14,10 @@ use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
-    Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, DeadLetter, DeleteGroup,
-    DeleteGroupReply, EnsureGroup, EnsureGroupReply, Failure, Halt, HaltReply, Install,
-    InstallReply, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release, ReleaseReply,
+    Acquire, AcquireReply, Append, AppendFrom, AppendFromReply, AppendReply, BuryReply, Commit,
+    CommitReply, DeadLetter, DeleteGroup, DeleteGroupReply, EnsureGroup, EnsureGroupReply, Failure,
+    Halt, HaltReply, Install, InstallReply, LoadOutboxReply, LoadStateReply, PurgeReply, Read,
+    ReadReply, Redrive, RedriveReply, Register, RegisterReply, RelayedReply, Release, ReleaseReply,
     Reply, Request, Resume, ResumeReply, Seek, SeekReply, Stamped, Sync, SyncKind, SyncReply,
     Verify, VerifyReply,
 };
@@ -48,6 +49,8 @@ pub struct Mutations {
     pub overtaken_syncs: bool,
     /// A partition is granted although another live member has it.
     pub granted_unreleased: bool,
+    /// What a source sends again is appended again.
+    pub sources_forgotten: bool,
 }
 
 impl Mutations {
@@ -97,6 +100,7 @@ pub struct Share {
 /// A dead letter as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDead {
+    pub dead_id: EntryId,
     pub letter: DeadLetter,
     pub at_ms: u64,
 }
@@ -127,6 +131,28 @@ impl MemoryBroker {
             Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group_in(&r)),
             Request::LoadState(r) => Reply::LoadState(LoadStateReply {
                 values: self.state(&r.stream, r.partition, &r.group),
+            }),
+            Request::AppendFrom(r) => Reply::AppendFrom(self.append_from(now_us, r)?),
+            Request::LoadOutbox(r) => Reply::LoadOutbox(LoadOutboxReply {
+                waiting: self
+                    .partition(&r.stream, r.partition)
+                    .map(|log| log.waiting(&r.group, r.after, r.count))
+                    .unwrap_or_default(),
+            }),
+            Request::Relayed(r) => Reply::Relayed(RelayedReply {
+                removed: self
+                    .partition_mut(&r.stream, r.partition)
+                    .map_or(0, |log| log.relayed(&r.group, &r.stamps)),
+            }),
+            Request::Bury(r) => Reply::Bury(match self.partition_mut(&r.stream, r.partition) {
+                Some(log) => log.bury(now_us / 1_000, r),
+                None => BuryReply::Fenced,
+            }),
+            Request::Redrive(r) => Reply::Redrive(self.redrive(now_us, r)?),
+            Request::Purge(r) => Reply::Purge(PurgeReply {
+                removed: self
+                    .partition_mut(&r.stream, r.partition)
+                    .map_or(0, |log| log.purge(&r.group, &r.letters)),
             }),
             Request::Sync(r) => Reply::Sync(self.sync(now_us, &r)),
             Request::Install(r) => Reply::Install(self.install(&r)),
@@ -198,6 +224,12 @@ impl MemoryBroker {
         self.partition(stream, partition)
             .map(|log| log.outbox(group))
             .unwrap_or_default()
+    }
+
+    /// A stream as it can be looked up, unless it is being deleted.
+    pub fn find(&self, stream: &StreamId) -> Option<(Uid, Shape)> {
+        let found = self.streams.get(stream).filter(|s| !s.deleting)?;
+        Some((found.uid.clone(), found.shape))
     }
 
     /// Entries that the group has before it.
@@ -405,6 +437,45 @@ impl MemoryBroker {
         })
     }
 
+    fn append_from(&mut self, now_us: u64, r: AppendFrom) -> Result<AppendFromReply, Failure> {
+        let Some(stream) = self.streams.get_mut(&r.stream).filter(|s| s.uid == r.uid) else {
+            return Ok(AppendFromReply::StreamGone);
+        };
+        let Some(capacity) = stream.shape.capacity() else {
+            return Err(Failure::Fatal("other programs write it".to_owned()));
+        };
+        let retain = stream.retain;
+        Ok(match stream.partitions.get_mut(index(r.partition)) {
+            Some(log) if r.after.is_some() && log.last_of(&r.source) < r.after => {
+                AppendFromReply::Behind
+            }
+            Some(log) => AppendFromReply::Accepted {
+                ids: log.append_from(now_us / 1_000, r.source, &r.messages, capacity, retain),
+            },
+            None => AppendFromReply::StreamGone,
+        })
+    }
+
+    fn redrive(&mut self, now_us: u64, r: Redrive) -> Result<RedriveReply, Failure> {
+        let back = r.letters.iter().any(|letter| letter.to == r.stream.stream);
+        if back
+            && self
+                .streams
+                .get(&r.stream)
+                .is_some_and(|s| s.source.is_some())
+        {
+            return Err(Failure::Fatal("other programs write it".to_owned()));
+        }
+        let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
+            return Ok(RedriveReply::StreamGone);
+        };
+        let Some((epoch, letters)) = log.redrive(&r.group, &r.letters, now_us) else {
+            return Ok(RedriveReply::GroupGone);
+        };
+        self.news.push((r.stream, r.group, News::Changed));
+        Ok(RedriveReply::Moved { epoch, letters })
+    }
+
     fn read(&self, r: &Read) -> ReadReply {
         let entries = r.after.iter().filter_map(|(partition, after)| {
             let log = self.partition(&r.stream, *partition)?;
@@ -425,16 +496,25 @@ impl MemoryBroker {
         let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
             return AcquireReply::StreamGone;
         };
-        let Some(lease) = log.lease_mut(&r.group) else {
+        let Some(lease) = log.lease(&r.group) else {
             return AcquireReply::GroupGone;
         };
+        let before = lease.owner.clone();
+        let head = log.entries().map(|e| e.id).find(|id| *id > lease.acked);
+        let lease = log.lease_mut(&r.group).expect("it was there");
         match lease.acquire(r.owner, now_us) {
-            Ok(unreleased) => AcquireReply::Acquired {
-                epoch: lease.epoch,
-                acked: lease.acked,
-                read: lease.read,
-                unreleased,
-            },
+            Ok(unreleased) => {
+                if let (Some(owner), Some(head)) = (before, head) {
+                    lease.count_crash(head, owner.version);
+                }
+                AcquireReply::Acquired {
+                    epoch: lease.epoch,
+                    acked: lease.acked,
+                    read: lease.read,
+                    unreleased,
+                    attempts: lease.attempts.clone(),
+                }
+            }
             Err(reason) => AcquireReply::Halted {
                 reason,
                 epoch: lease.epoch,

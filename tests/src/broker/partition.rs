@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use segmenter_core::entry::{Fields, RawEntry, encode};
-use segmenter_core::lease::Lease;
+use segmenter_core::effects::Emit;
+use segmenter_core::entry::{self, Fields, RawEntry, decode_letter, encode, encode_for};
+use segmenter_core::lease::{Epoch, Lease};
+use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
-use segmenter_core::names::GroupName;
+use segmenter_core::names::{GroupName, Sender};
 use segmenter_core::port::{
-    Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Position, Stamped, Start,
+    Bury, BuryReply, Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Outgoing,
+    Position, Redriven, Sourced, Stamped, Start, Waiting,
 };
 
 use super::{KeptDead, Mutations};
@@ -31,13 +34,17 @@ pub(super) struct Log {
     theirs: bool,
     state: BTreeMap<GroupName, BTreeMap<String, Vec<u8>>>,
     outbox: BTreeMap<GroupName, Outbox>,
+    /// The last stamp of each source that appended here.
+    from: BTreeMap<Sender, EntryId>,
+    /// The last id that was given to a dead letter.
+    dead_last: EntryId,
 }
 
 /// Emitted messages by their stamps, and the last stamp that was given out.
 #[derive(Debug, Clone, Default)]
 struct Outbox {
     last: EntryId,
-    waiting: VecDeque<Stamped>,
+    waiting: VecDeque<(EntryId, Outgoing)>,
 }
 
 /// A Redis group without a lease.
@@ -96,7 +103,168 @@ impl Log {
     /// Emitted messages that are not at their target yet.
     pub(super) fn outbox(&self, group: &GroupName) -> Vec<Stamped> {
         let outbox = self.outbox.get(group);
-        outbox.map_or(Vec::new(), |o| o.waiting.iter().cloned().collect())
+        let waiting = outbox.into_iter().flat_map(|o| &o.waiting);
+        let stamped = waiting.map(|(stamp, message)| Stamped {
+            stamp: *stamp,
+            emit: Emit {
+                to: message.to.clone(),
+                content: message.content.clone(),
+            },
+        });
+        stamped.collect()
+    }
+
+    pub(super) fn waiting(&self, group: &GroupName, after: EntryId, count: usize) -> Vec<Waiting> {
+        let outbox = self.outbox.get(group);
+        let waiting = outbox.into_iter().flat_map(|o| &o.waiting);
+        waiting
+            .filter(|(stamp, _)| *stamp > after)
+            .take(count)
+            .map(|(stamp, message)| Waiting {
+                stamp: *stamp,
+                message: Ok(message.clone()),
+            })
+            .collect()
+    }
+
+    pub(super) fn relayed(&mut self, group: &GroupName, stamps: &[EntryId]) -> u64 {
+        let Some(outbox) = self.outbox.get_mut(group) else {
+            return 0;
+        };
+        let before = outbox.waiting.len();
+        outbox.waiting.retain(|(stamp, _)| !stamps.contains(stamp));
+        count(before - outbox.waiting.len())
+    }
+
+    pub(super) fn purge(&mut self, group: &GroupName, letters: &[EntryId]) -> u64 {
+        let Some(dead) = self.dead.get_mut(group) else {
+            return 0;
+        };
+        let before = dead.len();
+        dead.retain(|kept| !letters.contains(&kept.dead_id));
+        count(before - dead.len())
+    }
+
+    pub(super) fn bury(&mut self, now_ms: u64, r: Bury) -> BuryReply {
+        if self
+            .lease(&r.group)
+            .is_none_or(|lease| lease.epoch != r.epoch)
+        {
+            return BuryReply::Fenced;
+        }
+        let waiting = self.waiting(&r.group, EntryId::ZERO, usize::MAX);
+        self.relayed(&r.group, &r.stamps);
+        for Waiting { stamp, message } in waiting {
+            let (true, Ok(message)) = (r.stamps.contains(&stamp), message) else {
+                continue;
+            };
+            let to = message.to.as_str().as_bytes().to_vec();
+            let mut fields = vec![(entry::TARGET_FIELD.to_vec(), to)];
+            fields.extend(encode_for(&message.content, message.only.as_ref()));
+            let letter = DeadLetter {
+                id: stamp,
+                reason: r.reason.clone(),
+                attempts: 0,
+                version: String::new(),
+                fields,
+            };
+            self.keep(now_ms, &r.group, letter);
+        }
+        BuryReply::Buried
+    }
+
+    /// `None`: no such group.
+    pub(super) fn redrive(
+        &mut self,
+        group: &GroupName,
+        letters: &[Redriven],
+        now_us: u64,
+    ) -> Option<(Epoch, Vec<EntryId>)> {
+        let lease = self.leases.get_mut(group)?;
+        let dead = self.dead.entry(group.clone()).or_default();
+        let mut moved = Vec::new();
+        for letter in letters {
+            let Some(at) = dead.iter().position(|kept| kept.dead_id == letter.dead_id) else {
+                continue;
+            };
+            let kept = dead.remove(at);
+            let (_, content) = decode_letter(&kept.letter.fields).expect("asked for a message");
+            let message = Outgoing {
+                to: letter.to.clone(),
+                content,
+                only: letter.only.then(|| group.clone()),
+            };
+            moved.push((letter.dead_id, message));
+        }
+        if moved.is_empty() {
+            return Some((lease.epoch, Vec::new()));
+        }
+        lease.redrive(now_us);
+        let ms = lease.epoch.0;
+        let outbox = self.outbox.entry(group.clone()).or_default();
+        let (ids, messages): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
+        for (seq, message) in (1..).zip(messages) {
+            outbox.last = EntryId { ms, seq };
+            outbox.waiting.push_back((outbox.last, message));
+        }
+        Some((Epoch(ms), ids))
+    }
+
+    fn keep(&mut self, now_ms: u64, group: &GroupName, letter: DeadLetter) {
+        let now = EntryId { ms: now_ms, seq: 0 };
+        self.dead_last = match now > self.dead_last {
+            true => now,
+            false => self.dead_last.next().expect("far from the end"),
+        };
+        self.dead.entry(group.clone()).or_default().push(KeptDead {
+            dead_id: self.dead_last,
+            letter,
+            at_ms: now_ms,
+        });
+    }
+
+    /// The last stamp that came from there.
+    pub(super) fn last_of(&self, source: &Sender) -> Option<EntryId> {
+        self.from.get(source).copied()
+    }
+
+    pub(super) fn append_from(
+        &mut self,
+        now_ms: u64,
+        source: Sender,
+        messages: &[Sourced],
+        capacity: u64,
+        retain: u64,
+    ) -> Vec<Option<EntryId>> {
+        let known = self.from.get(&source).copied();
+        let mut last = known.filter(|_| !self.mutations.sources_forgotten);
+        let mut ids = Vec::new();
+        let mut seen = last;
+        let mut new = 0;
+        for message in messages {
+            if seen.is_none_or(|seen| seen < message.stamp) {
+                seen = Some(message.stamp);
+                new += 1;
+            }
+        }
+        let mut room = self.room(new, capacity, retain);
+        for message in messages {
+            if last.is_some_and(|last| message.stamp <= last) {
+                ids.push(None);
+                continue;
+            }
+            let Some(id) = self.next_id(now_ms).filter(|_| room > 0) else {
+                break;
+            };
+            self.add(id, encode_for(&message.content, message.only.as_ref()));
+            ids.push(Some(id));
+            last = Some(message.stamp);
+            room -= 1;
+        }
+        if let Some(last) = last {
+            self.from.insert(source, last);
+        }
+        ids
     }
 
     pub(super) fn lag(&self, group: &GroupName) -> Option<u64> {
@@ -157,13 +325,7 @@ impl Log {
         retain: u64,
     ) -> Vec<EntryId> {
         let wanted = count(messages.len());
-        let mut room = capacity.saturating_sub(self.len());
-        if room < wanted {
-            // More than the capacity may lie there, from others: then dropping makes no room yet.
-            let over = self.len().saturating_sub(capacity);
-            let dropped = self.trim(Some(wanted - room + over), retain);
-            room += dropped.saturating_sub(over);
-        }
+        let room = self.room(wanted, capacity, retain);
         let accepted = usize::try_from(room.min(wanted)).expect("not above a length");
         messages[..accepted]
             .iter()
@@ -172,6 +334,18 @@ impl Log {
                 self.add(id, encode(content))
             })
             .collect()
+    }
+
+    /// For how many of `wanted` there is room, after a trim if there is too little.
+    fn room(&mut self, wanted: u64, capacity: u64, retain: u64) -> u64 {
+        let room = capacity.saturating_sub(self.len());
+        if room >= wanted {
+            return room;
+        }
+        // More than the capacity may lie there, from others: then dropping makes no room yet.
+        let over = self.len().saturating_sub(capacity);
+        let dropped = self.trim(Some(wanted - room + over), retain);
+        room + dropped.saturating_sub(over)
     }
 
     /// As `XADD *`: the time, or one above the last id if the clock went back.
@@ -209,6 +383,19 @@ impl Log {
                 "the outbox has messages up to {outbox_last}"
             )));
         }
+        let bytes_of = |letter: &DeadLetter| -> usize {
+            letter.fields.iter().map(|(n, v)| n.len() + v.len()).sum()
+        };
+        let dead_bytes = lease.dead_bytes + count(r.dead.iter().map(bytes_of).sum());
+        let kept = self.dead.get(&r.group).map_or(0, Vec::len);
+        let full = count(kept + r.dead.len()) > limits::DEAD_ENTRIES_MAX
+            || dead_bytes > limits::DEAD_BYTES_MAX;
+        if lease.admits(&r.fence) && !r.dead.is_empty() && full {
+            return Ok(CommitReply::DeadFull {
+                entries: count(kept),
+                bytes: dead_bytes,
+            });
+        }
         let read = match r.caught_up && r.to == last_id {
             true => added,
             false => r.read,
@@ -218,11 +405,17 @@ impl Log {
                 found: Some(lease.view()),
             });
         }
-        let kept = r.dead.into_iter().map(|letter| KeptDead {
-            letter,
-            at_ms: now_ms,
-        });
-        self.dead.entry(r.group.clone()).or_default().extend(kept);
+        lease.dead_bytes = dead_bytes;
+        if r.attempts.is_some() {
+            lease.attempts = r.attempts;
+        }
+        if r.halt.is_some() {
+            lease.halt = r.halt;
+            lease.owner = None;
+        }
+        for letter in r.dead {
+            self.keep(now_ms, &r.group, letter);
+        }
         let state = self.state.entry(r.group.clone()).or_default();
         for (name, value) in r.state {
             match value {
@@ -233,7 +426,15 @@ impl Log {
         if let Some(last) = r.emits.last() {
             let outbox = self.outbox.entry(r.group).or_default();
             outbox.last = last.stamp;
-            outbox.waiting.extend(r.emits);
+            let emits = r.emits.into_iter().map(|Stamped { stamp, emit }| {
+                let message = Outgoing {
+                    to: emit.to,
+                    content: emit.content,
+                    only: None,
+                };
+                (stamp, message)
+            });
+            outbox.waiting.extend(emits);
         }
         if r.trim {
             self.trim(None, retain);
@@ -288,12 +489,9 @@ impl Log {
             true => self.added,
             false => lease.read + 1,
         };
-        let kept = KeptDead {
-            letter,
-            at_ms: now_ms,
-        };
-        self.dead.entry(group.clone()).or_default().push(kept);
-        Some(head.id)
+        let id = letter.id;
+        self.keep(now_ms, group, letter);
+        Some(id)
     }
 
     /// With all that is its own; what it alone needed goes. False: there was none.

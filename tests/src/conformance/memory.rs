@@ -49,6 +49,15 @@ impl Subject for MemorySubject {
         let kept = self.broker.dead(stream, partition, group);
         kept.into_iter().map(|k| (k.letter, k.at_ms)).collect()
     }
+    fn dead_ids(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<EntryId> {
+        let kept = self.broker.dead(stream, partition, group);
+        kept.into_iter().map(|k| k.dead_id).collect()
+    }
     fn outbox(
         &mut self,
         stream: &StreamId,

@@ -34,6 +34,13 @@ pub trait Subject {
         partition: Partition,
         group: &GroupName,
     ) -> Vec<(DeadLetter, u64)>;
+    /// Their own ids among the dead letters.
+    fn dead_ids(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<EntryId>;
     /// Emitted messages of a group that are not at their target yet.
     fn outbox(
         &mut self,

@@ -149,6 +149,17 @@ impl Subject for RealSubject {
             })
             .collect()
     }
+    fn dead_ids(
+        &mut self,
+        stream: &StreamId,
+        partition: Partition,
+        group: &GroupName,
+    ) -> Vec<EntryId> {
+        let key = Key::Dead(stream, partition, group).to_string();
+        let letters: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", &key, "-", "+"]);
+        let ids = letters.iter().map(|(id, _)| id.parse().expect("an id"));
+        ids.collect()
+    }
     fn outbox(
         &mut self,
         stream: &StreamId,

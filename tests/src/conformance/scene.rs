@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use segmenter_core::entry::RawEntry;
 use segmenter_core::lease::LeaseView;
-use segmenter_core::lease::{Epoch, Fence, Owner};
+use segmenter_core::lease::{Attempts, Epoch, Fence, Owner};
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::{
     GroupName, Incarnation, MemberId, Namespace, Partition, Shape, StreamId, StreamName, Uid,
@@ -40,6 +40,7 @@ pub struct Held {
     pub acked: EntryId,
     pub read: u64,
     pub unreleased: bool,
+    pub attempts: Option<Attempts>,
 }
 
 impl Held {
@@ -233,12 +234,14 @@ impl<'a> Scene<'a> {
                 acked,
                 read,
                 unreleased,
+                attempts,
             } => Held {
                 incarnation: incarnation(who),
                 epoch,
                 acked,
                 read,
                 unreleased,
+                attempts,
             },
             other => panic!("{other:?}"),
         }
@@ -263,6 +266,8 @@ impl<'a> Scene<'a> {
             dead: Vec::new(),
             state: BTreeMap::new(),
             emits: Vec::new(),
+            attempts: None,
+            halt: None,
         }
     }
 

@@ -39,11 +39,11 @@ pub(super) fn understood(raw: RawEntry, payload_max: usize) {
     let decoded = entry::decode(raw, payload_max);
     assert_eq!(decoded.id(), id);
     match decoded {
-        Entry::Ours { content, .. } => {
+        Entry::Ours { content, only, .. } => {
             assert!(content.payload().len() <= payload_max);
             assert!(content.key().len() <= limits::KEY_BYTES_MAX);
             assert!(content.attributes().len() <= limits::ATTRIBUTES_MAX);
-            let mut again = entry::encode(&content);
+            let mut again = entry::encode_for(&content, only.as_ref());
             again.sort();
             fields.sort();
             assert_eq!(again, fields, "something was lost on the way");

@@ -8,12 +8,13 @@ use segmenter_core::consumer::{Claim, Event as ConsumerEvent};
 use segmenter_core::lease::Epoch;
 use segmenter_core::member::{Event as MemberEvent, Exit, News};
 use segmenter_core::names::{MemberId, Partition, Uid};
-use segmenter_core::port::{Failure, Reply, Request};
+use segmenter_core::port::{Failure, Reply, Request, Stamped};
 use segmenter_core::time::Time;
 
 use super::clock::Clock;
 use super::net::{Asker, LinkId};
 use super::prepare::Step;
+use super::relay::Asked;
 use super::supervisor::Supervisor;
 use super::world::{Event, World};
 
@@ -80,6 +81,12 @@ pub(super) enum Purpose {
         handler: usize,
         partition: Partition,
         epoch: Epoch,
+        emits: Vec<Stamped>,
+    },
+    Relay {
+        handler: usize,
+        partition: Partition,
+        asked: Asked,
     },
     Release {
         handler: usize,
@@ -124,6 +131,10 @@ pub(super) enum Input {
         handler: usize,
         partition: Partition,
     },
+    WakeRelay {
+        handler: usize,
+        partition: Partition,
+    },
     CallEnds {
         handler: usize,
         partition: Partition,
@@ -154,6 +165,9 @@ impl Input {
                 | Purpose::Commit {
                     handler, partition, ..
                 }
+                | Purpose::Relay {
+                    handler, partition, ..
+                }
                 | Purpose::Release { handler, partition } => (3, *handler, partition.0),
             },
             Input::Told {
@@ -163,7 +177,8 @@ impl Input {
             Input::News { handler, .. } | Input::Resubscribe { handler } => (5, *handler, 0),
             Input::Reconnect { handler } => (2, *handler, 0),
             Input::WakeMember { handler } => (6, *handler, 0),
-            Input::WakeConsumer { handler, partition } => (7, *handler, partition.0),
+            Input::WakeConsumer { handler, partition }
+            | Input::WakeRelay { handler, partition } => (7, *handler, partition.0),
             Input::CallEnds {
                 handler, partition, ..
             } => (8, *handler, partition.0),
@@ -208,6 +223,7 @@ impl World {
         let mut preparing: VecDeque<Step> = (0..self.plan.streams)
             .map(|stream| Step::Register { stream })
             .collect();
+        preparing.push_back(Step::RegisterTarget);
         for (binding, _) in self.bindings.iter().enumerate() {
             for partition in self.shape.all() {
                 preparing.push_back(Step::Ensure { binding, partition });
@@ -304,6 +320,7 @@ impl World {
             self.post(host, self.now, Input::WakeMember { handler });
             for partition in self.shape.all() {
                 self.post(host, self.now, Input::WakeConsumer { handler, partition });
+                self.post(host, self.now, Input::WakeRelay { handler, partition });
             }
         }
     }
@@ -376,6 +393,7 @@ impl World {
             Input::WakeConsumer { handler, partition } => {
                 self.pump_consumer(host, handler, partition);
             }
+            Input::WakeRelay { handler, partition } => self.pump_relay(host, handler, partition),
             Input::CallEnds {
                 handler,
                 partition,

@@ -21,6 +21,7 @@ mod prepare;
 mod producer;
 mod reader;
 mod redis;
+mod relay;
 mod report;
 mod rng;
 mod supervisor;

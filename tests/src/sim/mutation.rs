@@ -24,10 +24,12 @@ pub enum Mutation {
     OvertakenSyncs,
     /// A partition is granted although another live member has not released it.
     GrantedUnreleased,
+    /// A target takes what a source sends again.
+    SourcesForgotten,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 9] = [
+    pub const ALL: [Mutation; 10] = [
         Mutation::FenceWithoutOwner,
         Mutation::FenceWithoutFrom,
         Mutation::TrimBehindFastest,
@@ -37,6 +39,7 @@ impl Mutation {
         Mutation::RefusedRestLater,
         Mutation::OvertakenSyncs,
         Mutation::GrantedUnreleased,
+        Mutation::SourcesForgotten,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Mutation {
             Mutation::RefusedRestLater => "refused-rest-later",
             Mutation::OvertakenSyncs => "overtaken-syncs",
             Mutation::GrantedUnreleased => "granted-unreleased",
+            Mutation::SourcesForgotten => "sources-forgotten",
         }
     }
 
@@ -61,6 +65,7 @@ impl Mutation {
             trim_behind_fastest: self == Mutation::TrimBehindFastest,
             overtaken_syncs: self == Mutation::OvertakenSyncs,
             granted_unreleased: self == Mutation::GrantedUnreleased,
+            sources_forgotten: self == Mutation::SourcesForgotten,
         }
     }
 }

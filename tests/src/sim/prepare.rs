@@ -2,7 +2,7 @@
 //! streams and groups, then runs a supervisor. Mirrors `host/prepare.rs` and `host/life.rs`.
 
 use segmenter_core::member::Exit;
-use segmenter_core::names::Partition;
+use segmenter_core::names::{Partition, Shape};
 use segmenter_core::port::{
     EnsureGroup, EnsureGroupReply, Failure, Register, RegisterReply, Reply, Request, Start,
 };
@@ -16,6 +16,8 @@ pub(super) enum Step {
     Register {
         stream: usize,
     },
+    /// Where handlers emit to. Nobody reads it.
+    RegisterTarget,
     Ensure {
         binding: usize,
         partition: Partition,
@@ -38,6 +40,13 @@ impl World {
                     shape: self.shape,
                     retain: Some(self.plan.retain),
                     source: None,
+                    uid: format!("u{}", self.rng.next()).parse().expect("a name"),
+                }),
+                Step::RegisterTarget => Request::Register(Register {
+                    stream: self.target.clone(),
+                    shape: Shape::new(3, 1_000_000).expect("a shape"),
+                    source: None,
+                    retain: None,
                     uid: format!("u{}", self.rng.next()).parse().expect("a name"),
                 }),
                 Step::Ensure { binding, partition } => {
@@ -113,6 +122,7 @@ impl World {
         let idle = process.preparing.is_empty();
         let steps = &mut process.preparing;
         steps.push_back(Step::Register { stream });
+        steps.push_back(Step::RegisterTarget);
         steps.extend(
             self.shape
                 .all()

@@ -9,6 +9,7 @@ use segmenter_core::member::{Event as MemberEvent, News};
 use segmenter_core::message::EntryId;
 use segmenter_core::names::Partition;
 use segmenter_core::port::{Failure, Read, Reply, Request};
+use segmenter_core::relay;
 use segmenter_core::time::Duration;
 
 use super::host::{Input, Purpose};
@@ -158,6 +159,9 @@ impl World {
             return;
         }
         supervisor.reader.failures = 0;
+        for partition in self.shape.all() {
+            self.relay_event(host, handler, partition, relay::Event::Reconnected);
+        }
         self.member_event(host, handler, MemberEvent::News(News::Changed));
         self.read(host, handler);
     }

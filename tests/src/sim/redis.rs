@@ -215,7 +215,39 @@ impl World {
                 now,
                 format_args!("redis: ensure {}/{}: {result:?}", r.group, r.partition),
             ),
-            Request::Read(_) | Request::LoadState(_) => {}
+            Request::AppendFrom(r) => trace.line(
+                now,
+                format_args!(
+                    "redis: append {} from {} after {:?} to {}/{}: {result:?}",
+                    r.messages.len(),
+                    r.source,
+                    r.after,
+                    r.stream.stream,
+                    r.partition
+                ),
+            ),
+            Request::Relayed(r) => trace.line(
+                now,
+                format_args!(
+                    "redis: relayed {} of {}/{}: {result:?}",
+                    r.stamps.len(),
+                    r.group,
+                    r.partition
+                ),
+            ),
+            Request::Bury(r) => trace.line(
+                now,
+                format_args!("redis: bury {}/{}: {result:?}", r.group, r.partition),
+            ),
+            Request::Redrive(r) => trace.line(
+                now,
+                format_args!("redis: redrive {}/{}: {result:?}", r.group, r.partition),
+            ),
+            Request::Purge(r) => trace.line(
+                now,
+                format_args!("redis: purge {}/{}: {result:?}", r.group, r.partition),
+            ),
+            Request::Read(_) | Request::LoadState(_) | Request::LoadOutbox(_) => {}
         }
     }
 

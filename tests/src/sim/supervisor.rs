@@ -2,17 +2,19 @@
 //! order, and tells workers and member what came of it. Decides nothing.
 
 use segmenter_core::consumer::{
-    BROKER_BACKOFF, Config as ConsumerConfig, Consumer, Event as ConsumerEvent,
+    BROKER_BACKOFF, Config as ConsumerConfig, Consumer, Event as ConsumerEvent, Exhausted,
 };
 use segmenter_core::member::{Command, Config, Event as MemberEvent, Member, News, Standing};
 use segmenter_core::names::{Incarnation, Partition, Uid};
-use segmenter_core::port::{Failure, Reply, Request, SyncReply, Verify};
+use segmenter_core::port::{CommitReply, Failure, Reply, Request, SyncReply, Verify};
+use segmenter_core::relay;
 use segmenter_core::time::Time;
 
 use super::host::{Ending, Input, Purpose};
 use super::mutation::Mutation;
 use super::plan::Kind;
 use super::reader::Reader;
+use super::relay::Courier;
 use super::worker::Worker;
 use super::world::World;
 
@@ -25,6 +27,7 @@ pub(super) struct Supervisor {
     pub(super) served_by: Option<u64>,
     pub(super) member: Member,
     pub(super) workers: Vec<Worker>,
+    pub(super) couriers: Vec<Courier>,
     pub(super) reader: Reader,
     /// The end of the trust window, as the workers see it.
     pub(super) trust: Time,
@@ -36,6 +39,10 @@ pub(super) struct Supervisor {
 }
 
 pub(super) const NEVER: u64 = u64::MAX;
+
+/// More than any message fails by itself here: only those that fall with their hosts again and again are
+/// given up.
+const ATTEMPTS: u32 = 6;
 
 impl World {
     pub(super) fn supervisor(&mut self, host: usize, handler: usize) -> Option<&mut Supervisor> {
@@ -70,7 +77,10 @@ impl World {
         );
         let consumer = |partition: Partition| {
             Worker::new(Consumer::new(ConsumerConfig {
+                attempts: ATTEMPTS,
+                exhausted: Exhausted::DeadLetter,
                 partition,
+                group: bound.group.clone(),
                 incarnation: incarnation.clone(),
                 version: self.version.clone(),
                 retry: self.retry,
@@ -82,6 +92,8 @@ impl World {
             }))
         };
         let workers = self.shape.all().map(consumer).collect();
+        let courier = |p: Partition| Courier::new(noise ^ u64::from(p.0));
+        let couriers = self.shape.all().map(courier).collect();
         process.supervisors.push(Supervisor {
             binding,
             uid,
@@ -89,6 +101,7 @@ impl World {
             served_by: None,
             member,
             workers,
+            couriers,
             reader: Reader::default(),
             trust: Time::ZERO,
             exited: false,
@@ -301,14 +314,24 @@ impl World {
                 handler,
                 partition,
                 epoch,
+                emits,
             } => {
                 let result = result.map(|reply| match reply {
                     Reply::Commit(reply) => reply,
                     other => unreachable!("{other:?} to a commit"),
                 });
+                if let Ok(CommitReply::Committed { .. }) = &result {
+                    let event = relay::Event::Committed { epoch, emits };
+                    self.relay_event(host, handler, partition, event);
+                }
                 let event = ConsumerEvent::Committed { epoch, result };
                 self.worker_event(host, handler, partition, event);
             }
+            Purpose::Relay {
+                handler,
+                partition,
+                asked,
+            } => self.relay_answered(host, (handler, partition), asked, result),
             Purpose::Release { handler, partition } => {
                 let result = result.map(|reply| match reply {
                     Reply::Release(reply) => reply,

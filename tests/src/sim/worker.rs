@@ -7,7 +7,8 @@ use segmenter_core::lease::{Epoch, Owner};
 use segmenter_core::message::{EntryId, Message};
 use segmenter_core::names::Partition;
 use segmenter_core::outcome::Outcome;
-use segmenter_core::port::{Acquire, Commit, Release, Request};
+use segmenter_core::port::{Acquire, AcquireReply, Commit, Release, Request};
+use segmenter_core::relay;
 use segmenter_core::time::Time;
 
 use super::check::{self, COUNTER, Call};
@@ -86,6 +87,10 @@ impl World {
         if matches!(event, ConsumerEvent::Revoked | ConsumerEvent::Cut) {
             worker.owes_report = true;
         }
+        let held = match &event {
+            ConsumerEvent::Acquired(Ok(AcquireReply::Acquired { epoch, .. })) => Some(*epoch),
+            _ => None,
+        };
         let moves_claim = !matches!(
             event,
             ConsumerEvent::Entries { .. } | ConsumerEvent::Handled { .. }
@@ -93,6 +98,10 @@ impl World {
         worker.consumer.handle(now, event);
         if moves_claim {
             worker.claim = worker.consumer.claim();
+        }
+        if let Some(epoch) = held {
+            let event = relay::Event::Held { epoch };
+            self.relay_event(host, handler, partition, event);
         }
         self.pump_consumer(host, handler, partition);
     }
@@ -335,8 +344,8 @@ impl World {
         Effects {
             state: [(COUNTER.to_owned(), Some(counter.to_string().into_bytes()))].into(),
             emits: vec![Emit {
-                to: "elsewhere".parse().expect("a name"),
-                content: message.content.clone(),
+                to: check::TARGET.parse().expect("a name"),
+                content: check::emitted(&message.content, call.binding, partition, counter),
             }],
         }
     }
@@ -378,6 +387,7 @@ impl World {
             }
             Command::Commit(settled) => {
                 let epoch = settled.fence.epoch;
+                let emits = settled.emits.clone();
                 let request = Request::Commit(Commit {
                     stream: stream.clone(),
                     partition,
@@ -390,6 +400,8 @@ impl World {
                     dead: settled.dead,
                     state: settled.state,
                     emits: settled.emits,
+                    attempts: settled.attempts,
+                    halt: settled.halt,
                 });
                 self.ask(
                     host,
@@ -398,6 +410,7 @@ impl World {
                         handler,
                         partition,
                         epoch,
+                        emits,
                     },
                     request,
                 );
@@ -451,6 +464,7 @@ impl World {
             Command::DropInstance => {
                 let worker = &mut supervisor.workers[partition.0 as usize];
                 worker.claim = worker.consumer.claim();
+                self.relay_event(host, handler, partition, relay::Event::Dropped);
             }
             // Seen to by the caller.
             Command::CancelCall | Command::Call { .. } => {}

@@ -9,7 +9,7 @@ use segmenter_core::names::{Incarnation, Shape, StreamId, Version};
 use segmenter_core::port::{Failure, Reply};
 use segmenter_core::time::Duration;
 
-use super::check::{Binding, Checks, Verdict, View, Violation};
+use super::check::{self, Binding, Checks, Verdict, View, Violation};
 use super::clock::Clock;
 use super::host::{Host, Input, Links};
 use super::ledger::Ledger;
@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) mutation: Option<Mutation>,
     pub(super) shape: Shape,
     pub(super) streams: Vec<StreamId>,
+    /// What handlers emit to.
+    pub(super) target: StreamId,
     pub(super) bindings: Vec<Binding>,
     pub(super) version: Version,
     pub(super) retry: Backoff,
@@ -129,6 +131,10 @@ impl World {
                 stream: format!("s{stream}").parse().expect("a name"),
             })
             .collect();
+        let target = StreamId {
+            namespace: "sim".parse().expect("a name"),
+            stream: check::TARGET.parse().expect("a name"),
+        };
         let bindings: Vec<Binding> = (0..plan.streams)
             .flat_map(|stream| (0..plan.groups).map(move |group| (stream, group)))
             .map(|(stream, group)| Binding {
@@ -173,6 +179,7 @@ impl World {
             mutation,
             shape,
             streams,
+            target: target.clone(),
             version: "sim".parse().expect("a name"),
             retry: Backoff {
                 initial: Duration::from_millis(20),
@@ -184,7 +191,7 @@ impl World {
             hosts,
             producers,
             ledger: Ledger::new(bindings.len()),
-            checks: Checks::new(&plan),
+            checks: Checks::new(&plan, target),
             trace: Trace::new(keep_trace),
             counts: Counts::default(),
             violation: None,

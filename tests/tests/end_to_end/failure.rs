@@ -175,3 +175,121 @@ fn a_stream_without_dead_letters_lists_none_and_an_unknown_one_is_an_error() {
     assert_eq!(unknown.code(), Some(1), "{unknown:?}");
     assert!(unknown.stderr.contains("nothing"), "{unknown:?}");
 }
+
+/// The ancestor starves for good when a fifth of the keys always fails.
+#[test]
+fn a_fifth_of_the_keys_always_fails_and_everything_drains() {
+    poisoned(|key| key % 5 == 0);
+}
+
+#[test]
+fn one_bad_key_does_not_starve_the_others() {
+    poisoned(|key| key == 3);
+}
+
+/// 600 messages over 40 keys in 4 partitions; those of some keys never succeed.
+fn poisoned(bad: impl Fn(usize) -> bool) {
+    let world = World::with_stream(4, 1_000);
+    let line = |n: usize| {
+        let key = n % 40;
+        let fail = if bad(key) {
+            json!({"fail": "retry"})
+        } else {
+            json!({})
+        };
+        json!({"key": format!("key-{key}"), "payload": n.to_string(), "attributes": fail})
+            .to_string()
+    };
+    let sent = world.send_lines(&(0..600).map(line).collect::<Vec<_>>());
+    let host = host(&world);
+    world.until_acked(4, "g");
+    let dead: Vec<_> = dead_letters(&world)
+        .iter()
+        .map(|letter| {
+            assert_eq!(letter["attempts"], 5, "{letter}");
+            (
+                letter["partition"].as_u64().unwrap(),
+                letter["id"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    let handled: Vec<_> = host
+        .stop()
+        .into_iter()
+        .filter(|line| line.text.starts_with("key="))
+        .map(|line| line.message())
+        .collect();
+    let count = |all: &[(u64, String)], wanted: bool| {
+        let of =
+            |(n, message): (usize, &(u64, String))| all.contains(message) && bad(n % 40) == wanted;
+        sent.iter().enumerate().filter(|(n, m)| of((*n, m))).count()
+    };
+    let bad_ones = (0..600).filter(|n| bad(n % 40)).count();
+    assert_eq!((dead.len(), count(&dead, true)), (bad_ones, bad_ones));
+    assert_eq!(
+        (handled.len(), count(&handled, false)),
+        (600 - bad_ones, 600 - bad_ones)
+    );
+}
+
+#[test]
+fn attempts_are_counted_across_a_kill_and_a_message_that_is_given_up_lets_the_next_go_on() {
+    let world = World::with_stream(1, 100);
+    world.send_lines(&[message(1, Some("retry")), message(2, None)]);
+    let flaky = guest("flaky");
+    let path = world.server.dir().join("segmenter.toml");
+    let text = format!(
+        "[[handler]]\nname = \"flaky\"\nstream = \"s\"\ngroup = \"g\"\nmodule = \"{}\"\nsession_timeout = \"1s\"\n[handler.retry]\nattempts = 4\n",
+        flaky.display()
+    );
+    std::fs::write(&path, text).expect("a file");
+    let args = ["-c", path.to_str().unwrap()];
+    let mut first = Host::start(&world.url, &args);
+    let failed = first.event("handler_failed");
+    assert_eq!(failed["attempt"], 1);
+    first.kill();
+    let host = Host::start(&world.url, &args);
+    world.until_acked(1, "g");
+    let dead = dead_letters(&world);
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(dead[0]["attempts"], 4);
+    let attempts: Vec<u64> = host
+        .said()
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["event"] == "handler_failed")
+        .map(|line| line["attempt"].as_u64().unwrap())
+        .collect();
+    assert!(attempts[0] > 1 && attempts.len() < 4, "{attempts:?}");
+    assert_eq!(host.stop().len(), 1, "the next message was handled");
+}
+
+#[test]
+fn a_handler_that_prefers_order_halts_and_an_operator_resumes_or_skips() {
+    let world = World::with_stream(1, 100);
+    let ids = world.send_lines(&[
+        message(1, None),
+        message(2, Some("retry")),
+        message(3, None),
+    ]);
+    let flaky = guest("flaky");
+    let path = world.server.dir().join("segmenter.toml");
+    let text = format!(
+        "[[handler]]\nname = \"flaky\"\nstream = \"s\"\ngroup = \"g\"\nmodule = \"{}\"\n[handler.retry]\nattempts = 2\nexhausted = \"halt\"\n",
+        flaky.display()
+    );
+    std::fs::write(&path, text).expect("a file");
+    let mut host = Host::start(&world.url, &["-c", path.to_str().unwrap()]);
+    let halted = host.event("partition_halted");
+    assert!(halted.to_string().contains("failed 2 times"), "{halted}");
+    world.run(&["group", "resume", "s", "g"]).ok();
+    host.event("partition_resumed");
+    host.event("partition_halted");
+    world.run(&["group", "resume", "s", "g", "--skip"]).ok();
+    world.until_acked(1, "g");
+    let dead = dead_letters(&world);
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(dead[0]["id"].as_str(), Some(ids[1].1.as_str()));
+    let handled: Vec<_> = host.stop().into_iter().map(|line| line.message()).collect();
+    assert_eq!(handled, [ids[0].clone(), ids[2].clone()]);
+}

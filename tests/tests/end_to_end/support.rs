@@ -113,9 +113,19 @@ session_timeout = "{session}ms"
 
     /// lag and pending of the group in every partition, as `XINFO GROUPS` says.
     pub(crate) fn lag_and_pending(&self, partitions: u32, group: &str) -> Vec<(Option<u64>, u64)> {
+        self.lag_and_pending_of("s", partitions, group)
+    }
+
+    /// The same of another stream.
+    pub(crate) fn lag_and_pending_of(
+        &self,
+        stream: &str,
+        partitions: u32,
+        group: &str,
+    ) -> Vec<(Option<u64>, u64)> {
         let mut connection = self.redis();
         let of = |p: u32| {
-            let key = format!("seg:{{default/s/{p}}}:log");
+            let key = format!("seg:{{default/{stream}/{p}}}:log");
             let groups: Vec<BTreeMap<String, redis::Value>> = redis::cmd("XINFO")
                 .arg("GROUPS")
                 .arg(key)

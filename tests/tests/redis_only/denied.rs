@@ -1,18 +1,21 @@
 //! All or nothing, whatever fails: each command that scripts call is denied in turn, so that the script
 //! fails there; then every request either did all of its work or changed nothing at all.
 
+use segmenter_core::message::EntryId;
+use segmenter_core::names::Sender;
 use segmenter_core::port::{
-    Append, Commit, DeadLetter, DeleteGroup, EnsureGroup, Failure, Halt, Install, Position,
-    Register, Release, Request, Resume, Seek, Start, SyncKind, Verify,
+    Append, AppendFrom, Bury, Commit, DeadLetter, DeleteGroup, EnsureGroup, Failure, Halt, Install,
+    Position, Purge, Redrive, Redriven, Register, Relayed, Release, Request, Resume, Seek, Sourced,
+    Stamped, Start, SyncKind, Verify,
 };
 use segmenter_redis::ACL_RULES;
 use segmenter_tests::conformance::scene::{P0, group, message, shape, stream_id};
-use segmenter_tests::conformance::{Puppet, RealSubject, Scene};
+use segmenter_tests::conformance::{Held, Puppet, RealSubject, Scene};
 
 use crate::LONG;
 
 /// What scripts call, as rules of an ACL name it.
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "type",
     "time",
     "del",
@@ -24,6 +27,7 @@ const COMMANDS: [&str; 20] = [
     "xrange",
     "xrevrange",
     "xtrim",
+    "xdel",
     "xpending",
     "xinfo|stream",
     "xinfo|groups",
@@ -35,6 +39,19 @@ const COMMANDS: [&str; 20] = [
     "zrange",
 ];
 
+fn stamped(held: &Held, seq: u64) -> Stamped {
+    Stamped {
+        stamp: EntryId {
+            ms: held.epoch.0,
+            seq,
+        },
+        emit: segmenter_core::effects::Emit {
+            to: "invoices".parse().unwrap(),
+            content: message(1),
+        },
+    }
+}
+
 /// A full partition of a group that is behind by one, a foreign group with a pending entry, an expired
 /// member and a live one: every request has something to write in each of its branches.
 fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
@@ -42,7 +59,23 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
     scene.ensure("billing");
     let ids = scene.append(4);
     let mut held = scene.acquire("a");
-    scene.commit(&mut held, ids[1], 2, false);
+    // A dead letter and an emitted message: something to redrive, to bury, to purge.
+    let first = Commit {
+        emits: vec![stamped(&held, 1)],
+        dead: vec![DeadLetter {
+            id: ids[0],
+            reason: "no".to_owned(),
+            attempts: 1,
+            version: "v1".to_owned(),
+            fields: segmenter_core::entry::encode(&message(1)),
+        }],
+        ..scene.commit_of(&held, ids[1], 2)
+    };
+    scene.send(first).unwrap();
+    (held.acked, held.read) = (ids[1], 2);
+    let dead_ids = scene
+        .subject
+        .dead_ids(&scene.stream.clone(), P0, &group("billing"));
     let foreign = group("foreign");
     let stream = scene.stream.clone();
     scene
@@ -64,16 +97,7 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
         state: [("a", Some(b"1".to_vec())), ("b", None)]
             .map(|(name, value)| (name.to_owned(), value))
             .into(),
-        emits: vec![segmenter_core::port::Stamped {
-            stamp: segmenter_core::message::EntryId {
-                ms: held.epoch.0,
-                seq: 1,
-            },
-            emit: segmenter_core::effects::Emit {
-                to: "invoices".parse().unwrap(),
-                content: message(1),
-            },
-        }],
+        emits: vec![stamped(&held, 2)],
         dead: [ids[2], ids[3]]
             .map(|id| DeadLetter {
                 id,
@@ -135,6 +159,66 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
                 uid: uid.clone(),
                 partition: P0,
                 messages: vec![message(1), message(2)],
+            }),
+        ),
+        (
+            "append from a source",
+            Request::AppendFrom(AppendFrom {
+                stream: stream.clone(),
+                uid: uid.clone(),
+                partition: P0,
+                source: Sender::outbox(&stream, P0, &billing),
+                after: None,
+                messages: [1, 2]
+                    .map(|seq| Sourced {
+                        stamp: EntryId { ms: 1, seq },
+                        content: message(1),
+                        only: None,
+                    })
+                    .into(),
+            }),
+        ),
+        (
+            "relayed",
+            Request::Relayed(Relayed {
+                stream: stream.clone(),
+                partition: P0,
+                group: billing.clone(),
+                stamps: vec![stamped(&held, 1).stamp],
+            }),
+        ),
+        (
+            "bury",
+            Request::Bury(Bury {
+                stream: stream.clone(),
+                partition: P0,
+                group: billing.clone(),
+                epoch: held.epoch,
+                stamps: vec![stamped(&held, 1).stamp],
+                reason: "no such stream".to_owned(),
+            }),
+        ),
+        (
+            "redrive",
+            Request::Redrive(Redrive {
+                stream: stream.clone(),
+                uid: uid.clone(),
+                partition: P0,
+                group: billing.clone(),
+                letters: vec![Redriven {
+                    dead_id: dead_ids[0],
+                    to: "orders".parse().unwrap(),
+                    only: true,
+                }],
+            }),
+        ),
+        (
+            "purge",
+            Request::Purge(Purge {
+                stream: stream.clone(),
+                partition: P0,
+                group: billing.clone(),
+                letters: dead_ids.clone(),
             }),
         ),
         (

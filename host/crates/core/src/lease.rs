@@ -41,6 +41,19 @@ pub struct Lease {
     pub read: u64,
     /// Why nobody may acquire it, until an operator says otherwise.
     pub halt: Option<String>,
+    /// How often the message behind `acked` failed. Of another message: not at all yet.
+    pub attempts: Option<Attempts>,
+    /// Bytes of the dead letters that are kept.
+    pub dead_bytes: u64,
+}
+
+/// Failed attempts at one message. They outlive crashes and changes of owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempts {
+    pub id: EntryId,
+    pub failed: u32,
+    /// Under which the last one failed.
+    pub version: Version,
 }
 
 /// What a write must match. All three, because: without the incarnation a restarted process passes for
@@ -86,6 +99,8 @@ impl Lease {
             acked,
             read,
             halt: None,
+            attempts: None,
+            dead_bytes: 0,
         }
     }
 
@@ -110,6 +125,20 @@ impl Lease {
         Ok(unreleased)
     }
 
+    /// Who took it over from an owner that had not released it counts one more failed attempt at the first
+    /// message that is not acked: it may be the one that ends hosts.
+    pub fn count_crash(&mut self, head: EntryId, version: Version) {
+        let failed = match &self.attempts {
+            Some(attempts) if attempts.id == head => attempts.failed,
+            _ => 0,
+        };
+        self.attempts = Some(Attempts {
+            id: head,
+            failed: failed.saturating_add(1),
+            version,
+        });
+    }
+
     /// An operator steps in: whoever holds it is fenced from here on, and has not crashed.
     fn take_from_owner(&mut self, time_us: u64) {
         self.owner = None;
@@ -120,6 +149,12 @@ impl Lease {
         self.take_from_owner(time_us);
         self.acked = acked;
         self.read = read;
+        self.attempts = None;
+    }
+
+    /// Dead letters are moved into the outbox, under an epoch of their own.
+    pub fn redrive(&mut self, time_us: u64) {
+        self.take_from_owner(time_us);
     }
 
     /// False: halted already. The first reason stays, because a pause must not hide a failure.
@@ -137,6 +172,8 @@ impl Lease {
         let halted = self.halt.take().is_some();
         if halted {
             self.take_from_owner(time_us);
+            // Tried anew, as if it had never failed.
+            self.attempts = None;
         }
         halted
     }

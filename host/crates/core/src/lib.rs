@@ -16,5 +16,6 @@ pub mod outcome;
 pub mod partition_set;
 pub mod partitioner;
 pub mod port;
+pub mod relay;
 pub mod source;
 pub mod time;

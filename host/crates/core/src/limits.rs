@@ -63,3 +63,28 @@ pub const COMMIT_EMITS_MAX: usize = 1_000;
 pub const COMMIT_STATE_MAX: usize = 1_000;
 /// Bytes of state and emitted messages in one commit, before the next message is handled.
 pub const COMMIT_EFFECT_BYTES: usize = 4 * 1024 * 1024;
+/// Dead letters that a group keeps per partition. What goes beyond halts the partition: none is lost.
+pub const DEAD_ENTRIES_MAX: u64 = 100_000;
+/// Bytes of the dead letters that a group keeps per partition.
+pub const DEAD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Connections of one handler instance to granted HTTP servers, at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Bytes that the headers of one HTTP request or response take in memory.
+pub const HTTP_FIELDS_BYTES_MAX: usize = 32 * 1024;
+/// Emitted messages that a partition's outbox holds before its handler waits. Soft: what one commit adds
+/// comes on top, and one message a second goes through up to twice as many.
+pub const OUTBOX_ENTRIES: usize = 1_000;
+/// Bytes of emitted messages that a partition's outbox holds before its handler waits. Soft, too.
+pub const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
+/// Between two messages that are handled while the outbox is full.
+pub const OUTBOX_FULL_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// Emitted messages in one answer while an outbox is loaded.
+pub const OUTBOX_PAGE_ENTRIES: usize = 128;
+/// Emitted messages that are removed from an outbox, or become dead letters, in one request.
+pub const OUTBOX_REMOVE_MAX: usize = 1_000;
+/// Dead letters that one script moves into an outbox.
+pub const REDRIVE_LETTERS_MAX: usize = 500;
+/// Bytes of dead letters that one script moves, unless a single one is larger.
+pub const REDRIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a guest's backtrace in a log line.
+pub const BACKTRACE_BYTES_MAX: usize = 8 * 1024;

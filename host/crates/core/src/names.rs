@@ -129,6 +129,26 @@ impl fmt::Display for StreamId {
     }
 }
 
+/// Where stamped messages come from, for the target that remembers the last stamp of each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sender(String);
+
+impl Sender {
+    /// The outbox of a group in one partition.
+    pub fn outbox(stream: &StreamId, partition: Partition, group: &GroupName) -> Sender {
+        Sender(format!("{stream}/{partition}:{group}"))
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Why numbers make no stream shape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {

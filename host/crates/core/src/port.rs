@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use crate::assignor::Candidate;
 use crate::effects::Emit;
 use crate::entry::{Fields, RawEntry};
-use crate::lease::{Epoch, Fence, LeaseView, Owner};
+use crate::lease::{Attempts, Epoch, Fence, LeaseView, Owner};
 use crate::message::{Content, EntryId};
-use crate::names::{GroupName, Incarnation, MemberId, Partition, Shape, StreamId, Uid};
+use crate::names::{
+    GroupName, Incarnation, MemberId, Partition, Sender, Shape, StreamId, StreamName, Uid,
+};
 use crate::partition_set::PartitionSet;
 use crate::source::Source;
 use crate::time::Duration;
@@ -44,6 +46,12 @@ pub enum Request {
     Resume(Resume),
     DeleteGroup(DeleteGroup),
     LoadState(LoadState),
+    AppendFrom(AppendFrom),
+    LoadOutbox(LoadOutbox),
+    Relayed(Relayed),
+    Bury(Bury),
+    Redrive(Redrive),
+    Purge(Purge),
     Sync(Sync),
     Install(Install),
 }
@@ -63,6 +71,12 @@ pub enum Reply {
     Resume(ResumeReply),
     DeleteGroup(DeleteGroupReply),
     LoadState(LoadStateReply),
+    AppendFrom(AppendFromReply),
+    LoadOutbox(LoadOutboxReply),
+    Relayed(RelayedReply),
+    Bury(BuryReply),
+    Redrive(RedriveReply),
+    Purge(PurgeReply),
     Sync(SyncReply),
     Install(InstallReply),
 }
@@ -175,8 +189,11 @@ pub enum AcquireReply {
         epoch: Epoch,
         acked: EntryId,
         read: u64,
-        /// The last owner did not release it: it crashed, or does not know yet.
+        /// The last owner did not release it: it crashed, or does not know yet. That counts as a failed
+        /// attempt at the first message that is not acked.
         unreleased: bool,
+        /// Failed attempts at some message.
+        attempts: Option<Attempts>,
     },
     /// An operator, or a message that could not be handled, stopped the partition: nothing was taken.
     Halted {
@@ -219,6 +236,10 @@ pub struct Commit {
     pub state: BTreeMap<String, Option<Vec<u8>>>,
     /// Messages for other streams, which wait in the partition's outbox.
     pub emits: Vec<Stamped>,
+    /// Failed attempts at the message behind `to`.
+    pub attempts: Option<Attempts>,
+    /// Halts the partition and gives the lease back: why.
+    pub halt: Option<String>,
 }
 
 /// An emitted message and its place: the epoch in which it was committed, and its number in that. Stamps
@@ -241,10 +262,147 @@ pub struct LoadState {
 pub struct LoadStateReply {
     pub values: BTreeMap<String, Vec<u8>>,
 }
+
+/// Appends what one source has for a partition, in the order of its stamps: a prefix, as many as fit. What
+/// is not above the last stamp of the source there is there already, and counts as accepted. So it may be
+/// asked again, by anybody, at any time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendFrom {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub source: Sender,
+    /// A stamp of the source that is there for sure, as far as whoever asks knows.
+    pub after: Option<EntryId>,
+    pub messages: Vec<Sourced>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sourced {
+    pub stamp: EntryId,
+    pub content: Content,
+    /// The one group that is to handle it.
+    pub only: Option<GroupName>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppendFromReply {
+    /// One per accepted message; `None`: it was there already. Fewer than asked: the partition is full.
+    Accepted {
+        ids: Vec<Option<EntryId>>,
+    },
+    /// It is not there any more: the broker lost its last writes. Nothing was appended, because what was
+    /// lost may wait in its outbox again, and comes first.
+    Behind,
+    StreamGone,
+}
+
+/// What waits in an outbox above a stamp, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOutbox {
+    pub stream: StreamId,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub after: EntryId,
+    pub count: usize,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOutboxReply {
+    /// Fewer than asked: that is all.
+    pub waiting: Vec<Waiting>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub stamp: EntryId,
+    /// An error is why nobody can relay it: somebody else wrote it.
+    pub message: Result<Outgoing, String>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    pub to: StreamName,
+    pub content: Content,
+    pub only: Option<GroupName>,
+}
+
+/// These messages of an outbox are at their targets: it needs them no more. Anybody who knows may say so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relayed {
+    pub stream: StreamId,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub stamps: Vec<EntryId>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayedReply {
+    pub removed: u64,
+}
+
+/// Messages of an outbox that can never be relayed become dead letters of the group; those that are not
+/// there any more stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bury {
+    pub stream: StreamId,
+    pub partition: Partition,
+    pub group: GroupName,
+    /// Of the lease, as whoever asks knows it.
+    pub epoch: Epoch,
+    pub stamps: Vec<EntryId>,
+    pub reason: String,
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuryReply {
+    Buried,
+    /// Somebody else took the lease, and judges anew.
+    Fenced,
+}
+
+/// An operator moves dead letters into the outbox of their group, in this order. The owner is fenced and
+/// acquires again, because stamps begin with a new epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redrive {
+    pub stream: StreamId,
+    pub uid: Uid,
+    pub partition: Partition,
+    pub group: GroupName,
+    pub letters: Vec<Redriven>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redriven {
+    /// Its own id among the dead letters.
+    pub dead_id: EntryId,
+    pub to: StreamName,
+    /// Only its group shall handle it.
+    pub only: bool,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedriveReply {
+    /// Those that were there.
+    Moved {
+        epoch: Epoch,
+        letters: Vec<EntryId>,
+    },
+    StreamGone,
+    GroupGone,
+}
+
+/// An operator removes dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    pub stream: StreamId,
+    pub partition: Partition,
+    pub group: GroupName,
+    /// Their own ids among the dead letters.
+    pub letters: Vec<EntryId>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeReply {
+    pub removed: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitReply {
     /// `read` as it stands now: corrected if `to` is the log's last entry.
     Committed { read: u64 },
+    /// There is no room for the dead letters. Nothing changed.
+    DeadFull { entries: u64, bytes: u64 },
     /// A normal event: someone else acquired, sought or deleted. Nothing changed.
     Fenced { found: Option<LeaseView> },
 }

@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::entry::{self, Entry, Fields, ForeignEntry, RawEntry};
 use crate::limits;
-use crate::message::{self, Content, MessageError};
+use crate::message::{self, Content, EntryId, MessageError};
+use crate::names::StreamName;
 
 /// What every key of ours begins with.
 const OURS: &str = "seg:";
@@ -92,7 +93,12 @@ impl Source {
             }
         }
         let content = Content::checked(key, payload, attributes);
-        Entry::Ours { id, content }
+        // Nobody redrives into what others write: every message is for every group.
+        Entry::Ours {
+            id,
+            content,
+            only: None,
+        }
     }
 
     fn check(&self, fields: &Fields, payload_max: usize) -> Result<(), ForeignEntry> {
@@ -183,12 +189,30 @@ impl Layout {
             Layout::Source(source) => source.decode(raw, payload_max),
         }
     }
+
+    /// What a dead letter holds: the message, and the target of one that was emitted, which lies there as
+    /// we write it.
+    pub fn decode_letter(&self, fields: &Fields) -> Result<(Option<StreamName>, Content), String> {
+        let Layout::Source(source) = self else {
+            return entry::decode_letter(fields);
+        };
+        if let Ok(emitted @ (Some(_), _)) = entry::decode_letter(fields) {
+            return Ok(emitted);
+        }
+        let raw = RawEntry {
+            id: EntryId::ZERO,
+            fields: fields.clone(),
+        };
+        match source.decode(raw, usize::MAX) {
+            Entry::Ours { content, .. } => Ok((None, content)),
+            Entry::Foreign { why, .. } => Err(why.to_string()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::EntryId;
 
     fn decode(fields: &[(&str, &[u8])]) -> Entry {
         let source = Source::new("events", "user", "body").unwrap();

@@ -6,7 +6,7 @@
 pub const ACL_RULES: &str = "~seg:* &seg:* \
 +ping +info +time +scan +evalsha +script|load +script|exists +client|id +client|unblock +publish +subscribe \
 +hmget +hgetall +hset +hscan +del +zrange +xread +xrange \
-+type +hdel +zadd +zrem +xadd +xlen +xtrim +xrevrange +xpending +xinfo|stream +xinfo|groups \
++type +hdel +zadd +zrem +xadd +xlen +xtrim +xdel +xrevrange +xpending +xinfo|stream +xinfo|groups \
 +xgroup|create +xgroup|setid +xgroup|destroy";
 
 /// What to type for a user of this name. `reset` first, so that it is these rules and no others.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use redis::{Cmd, Value};
 use segmenter_core::entry::{self, Fields};
-use segmenter_core::lease::{Epoch, LeaseView};
+use segmenter_core::lease::{Attempts, Epoch, LeaseView};
+use segmenter_core::limits;
 use segmenter_core::message::Content;
-use segmenter_core::names::{Shape, StreamId, Uid};
+use segmenter_core::names::{GroupName, Shape, StreamId, Uid, Version};
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
     Failure, LoadState, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release,
@@ -45,6 +46,12 @@ impl Broker {
             Request::Resume(r) => Reply::Resume(self.resume(r).await?),
             Request::DeleteGroup(r) => Reply::DeleteGroup(self.delete_group(r).await?),
             Request::LoadState(r) => Reply::LoadState(self.load_state(r).await?),
+            Request::AppendFrom(r) => Reply::AppendFrom(self.append_from(r).await?),
+            Request::LoadOutbox(r) => Reply::LoadOutbox(self.load_outbox(r).await?),
+            Request::Relayed(r) => Reply::Relayed(self.relayed(r).await?),
+            Request::Bury(r) => Reply::Bury(self.bury(r).await?),
+            Request::Redrive(r) => Reply::Redrive(self.redrive(r).await?),
+            Request::Purge(r) => Reply::Purge(self.purge(r).await?),
             Request::Sync(r) => Reply::Sync(self.sync(r).await?),
             Request::Install(r) => Reply::Install(self.install(r).await?),
         })
@@ -224,12 +231,7 @@ impl Broker {
 
     async fn append(&self, r: Append) -> Result<AppendReply, Failure> {
         let place = self.place(&r.stream).await?;
-        if let Some(redis_key) = place.redis_key() {
-            return Err(Failure::Fatal(format!(
-                "stream {} reads the Redis stream {redis_key:?}, which other programs write: XADD there appends",
-                r.stream
-            )));
-        }
+        place.is_ours(&r.stream)?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::Append, |cmd| {
@@ -377,8 +379,21 @@ impl Broker {
                     cmd.arg(stamp.to_string()).arg(emit.to.as_str());
                     fields_of(cmd, &emit.content);
                 }
+                match &r.attempts {
+                    Some(a) => cmd
+                        .arg(a.id.to_string())
+                        .arg(a.failed)
+                        .arg(a.version.as_str()),
+                    None => cmd.arg("").arg(0).arg(""),
+                };
+                cmd.arg(r.halt.as_deref().unwrap_or_default())
+                    .arg(limits::DEAD_ENTRIES_MAX)
+                    .arg(limits::DEAD_BYTES_MAX);
             })
             .await?;
+        if let Some((entries, bytes)) = dead_full(&answer) {
+            return Ok(CommitReply::DeadFull { entries, bytes });
+        }
         match fenced(answer, "commit")? {
             Ok(mut rest) => Ok(CommitReply::Committed {
                 read: number(rest.next().unwrap_or(Value::Nil))?,
@@ -510,7 +525,11 @@ fn message(cmd: &mut Cmd, content: &Content) {
 
 /// Their number, then name and value of each.
 fn fields_of(cmd: &mut Cmd, content: &Content) {
-    cmd.arg(2 + content.attributes().len())
+    fields_for(cmd, content, None);
+}
+
+pub(crate) fn fields_for(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
+    cmd.arg(2 + content.attributes().len() + usize::from(only.is_some()))
         .arg(entry::KEY_FIELD)
         .arg(content.key())
         .arg(entry::PAYLOAD_FIELD)
@@ -521,6 +540,37 @@ fn fields_of(cmd: &mut Cmd, content: &Content) {
         field.extend_from_slice(name.as_bytes());
         cmd.arg(field).arg(value);
     }
+    if let Some(only) = only {
+        cmd.arg(entry::GROUP_FIELD).arg(only.as_str());
+    }
+}
+
+/// An entry, how often it failed, and under which version; the first is empty if none did.
+fn attempts(entry: Value, failed: Value, version: Value) -> Result<Option<Attempts>, Failure> {
+    let entry = text(entry)?;
+    if entry.is_empty() {
+        return Ok(None);
+    }
+    let damaged = |why: String| Failure::Fatal(format!("a lease is damaged: {why}"));
+    Ok(Some(Attempts {
+        id: entry.parse().map_err(|e| damaged(format!("{e}")))?,
+        failed: u32::try_from(number(failed)?).unwrap_or(u32::MAX),
+        version: Version::new(text(version)?).map_err(|e| damaged(e.to_string()))?,
+    }))
+}
+
+/// `{'deadfull', letters, bytes}`
+fn dead_full(answer: &Value) -> Option<(u64, u64)> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let [word, entries, bytes] = &parts[..] else {
+        return None;
+    };
+    if text(word.clone()).ok()? != "deadfull" {
+        return None;
+    }
+    Some((number(entries.clone()).ok()?, number(bytes.clone()).ok()?))
 }
 
 pub(crate) fn appended(answer: Value) -> Result<AppendReply, Failure> {
@@ -554,6 +604,7 @@ pub(crate) fn acquired(answer: Value) -> Result<AcquireReply, Failure> {
                 acked: id(next())?,
                 read: number(next())?,
                 unreleased: number(next())? == 1,
+                attempts: attempts(next(), next(), next())?,
             })
         }
         other => match text(other)?.as_str() {

@@ -21,6 +21,8 @@ pub enum Key<'a> {
     State(&'a StreamId, Partition, &'a GroupName),
     /// Stream: emitted messages that are not at their target yet, by their stamps.
     Outbox(&'a StreamId, Partition, &'a GroupName),
+    /// Hash: the last stamp of each source that appended here.
+    From(&'a StreamId, Partition),
     /// What all keys of a partition begin with; scripts add kind and group.
     PartitionPrefix(&'a StreamId, Partition),
     /// What all leases of a partition begin with; trimming adds the groups.
@@ -49,6 +51,7 @@ impl<'a> Key<'a> {
             | Key::Dead(s, p, _)
             | Key::State(s, p, _)
             | Key::Outbox(s, p, _)
+            | Key::From(s, p)
             | Key::PartitionPrefix(s, p)
             | Key::LeasePrefix(s, p) => Some((s, p)),
             Key::Stream(_)
@@ -72,6 +75,7 @@ impl fmt::Display for Key<'_> {
             Key::Dead(s, p, g) => write!(f, "seg:{{{s}/{p}}}:dead:{g}"),
             Key::State(s, p, g) => write!(f, "seg:{{{s}/{p}}}:state:{g}"),
             Key::Outbox(s, p, g) => write!(f, "seg:{{{s}/{p}}}:outbox:{g}"),
+            Key::From(s, p) => write!(f, "seg:{{{s}/{p}}}:from"),
             Key::PartitionPrefix(s, p) => write!(f, "seg:{{{s}/{p}}}:"),
             Key::LeasePrefix(s, p) => write!(f, "seg:{{{s}/{p}}}:lease:"),
             Key::Group(s, g) => write!(f, "seg:{{{s}/{g}}}:group"),
@@ -114,6 +118,7 @@ mod tests {
             (Key::Dead(&s, p, &g), "seg:{shop/orders/3}:dead:billing"),
             (Key::State(&s, p, &g), "seg:{shop/orders/3}:state:billing"),
             (Key::Outbox(&s, p, &g), "seg:{shop/orders/3}:outbox:billing"),
+            (Key::From(&s, p), "seg:{shop/orders/3}:from"),
             (Key::PartitionPrefix(&s, p), "seg:{shop/orders/3}:"),
             (Key::LeasePrefix(&s, p), "seg:{shop/orders/3}:lease:"),
             (Key::Group(&s, &g), "seg:{shop/orders/billing}:group"),

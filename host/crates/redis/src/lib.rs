@@ -15,6 +15,7 @@ pub mod fuzz;
 mod key;
 mod news;
 mod operate;
+mod outbox;
 mod place;
 mod reader;
 mod script;

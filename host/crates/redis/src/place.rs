@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use segmenter_core::names::Partition;
+use segmenter_core::names::{Partition, StreamId};
+use segmenter_core::port::Failure;
 use segmenter_core::source::Source;
 
 use crate::key::Key;
@@ -26,6 +27,16 @@ impl Place {
     /// The key of others that is this stream's log.
     pub fn redis_key(&self) -> Option<&str> {
         self.redis_key.as_deref()
+    }
+
+    /// Nothing is appended to what others write.
+    pub(crate) fn is_ours(&self, stream: &StreamId) -> Result<(), Failure> {
+        match &self.redis_key {
+            None => Ok(()),
+            Some(redis_key) => Err(Failure::Fatal(format!(
+                "stream {stream} reads the Redis stream {redis_key:?}, which other programs write: XADD there appends"
+            ))),
+        }
     }
 
     /// The key where it lies.
@@ -89,8 +100,6 @@ impl redis::ToSingleRedisArg for Placed<'_> {}
 
 #[cfg(test)]
 mod tests {
-    use segmenter_core::names::StreamId;
-
     use super::*;
 
     fn orders() -> StreamId {

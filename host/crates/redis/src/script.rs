@@ -36,6 +36,10 @@ scripts! {
     GroupSync = "group_sync.lua",
     GroupInstall = "group_install.lua",
     Append = "append.lua",
+    AppendFrom = "append_from.lua",
+    OutboxBury = "outbox_bury.lua",
+    DeadRedrive = "dead_redrive.lua",
+    DeadPurge = "dead_purge.lua",
     Acquire = "acquire.lua",
     Commit = "commit.lua",
     Release = "release.lua",
@@ -67,7 +71,7 @@ mod tests {
             let allows = source.starts_with("#!lua flags=") && source.contains("allow-oom");
             assert_eq!(
                 allows,
-                *script != Script::Append,
+                !matches!(script, Script::Append | Script::AppendFrom),
                 "{script:?}: a full Redis must still be able to ack, but not to append"
             );
             for part in ["-- KEYS: ", "-- ARGV: ", "-- Returns: "] {

@@ -2,10 +2,15 @@
 //! settings and why they are what they are; must not know handlers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
 
+use crate::diagnosis::CoreDumps;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 
 /// How often a running guest looks whether its deadline is over, and lets other tasks of its thread run.
@@ -16,8 +21,12 @@ pub struct EngineConfig {
     pub cache_dir: Option<PathBuf>,
     /// The largest memory limit of any module, in bytes.
     pub memory_bytes_max: usize,
+    /// The most table elements of any module.
+    pub table_elements_max: usize,
     /// Instances alive at once.
     pub instances_max: u32,
+    /// Where a core dump of each trap is written, as far as [`CoreDumps`] goes; none: nowhere.
+    pub core_dump_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +37,7 @@ pub struct EngineError(String);
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) engine: wasmtime::Engine,
+    pub(crate) core_dumps: Option<Arc<CoreDumps>>,
     cache: Option<Cache>,
     allocator: &'static str,
 }
@@ -41,11 +51,12 @@ impl Engine {
             Cache::new(cache).ok()
         });
         // Pooled instances start in microseconds, but need address space that a container may not have.
-        let pooled = settings(&cache, Some(pool(&config)));
+        let dumps = config.core_dump_dir.is_some();
+        let pooled = settings(&cache, dumps, Some(pool(&config)));
         let (engine, allocator) = match wasmtime::Engine::new(&pooled) {
             Ok(engine) => (engine, "pooling"),
             Err(_) => {
-                let engine = wasmtime::Engine::new(&settings(&cache, None))
+                let engine = wasmtime::Engine::new(&settings(&cache, dumps, None))
                     .map_err(|e| EngineError(format!("{e:#}")))?;
                 (engine, "on demand")
             }
@@ -53,6 +64,9 @@ impl Engine {
         tick(&engine)?;
         Ok(Engine {
             engine,
+            core_dumps: config
+                .core_dump_dir
+                .map(|dir| Arc::new(CoreDumps::new(dir))),
             cache,
             allocator,
         })
@@ -69,12 +83,15 @@ impl Engine {
     }
 }
 
-fn settings(cache: &Option<Cache>, pool: Option<PoolingAllocationConfig>) -> Config {
+fn settings(cache: &Option<Cache>, dumps: bool, pool: Option<PoolingAllocationConfig>) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     // On by default, it routes each call through an event loop: 1.4 µs instead of 0.2 µs.
     config.concurrency_support(false);
     config.epoch_interruption(true);
+    // Source lines cost nothing until a trap, and nothing at all where a module has none.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    config.coredump_on_trap(dumps);
     config.cache(cache.clone());
     if let Some(pool) = pool {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -87,15 +104,18 @@ fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
     let instances = config.instances_max;
     // Most components have one memory and few core instances; the rare large ones share what is left.
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(4))
+        // Only counted: they take no place of their own.
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX as u32))
         .total_memories(instances.saturating_add(instances / 4))
         .total_tables(instances.saturating_mul(4))
         .total_stacks(instances)
+        .max_tables_per_module(TABLES_MAX as u32)
+        .max_memories_per_module(MEMORIES_MAX as u32)
         .max_core_instances_per_component(CORE_INSTANCES_MAX as u32)
         .max_memories_per_component(MEMORIES_MAX as u32)
         .max_tables_per_component(TABLES_MAX as u32)
         .max_memory_size(config.memory_bytes_max.max(64 * 1024))
-        .table_elements(20_000);
+        .table_elements(config.table_elements_max);
     pool
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use segmenter_core::effects::Effects;
+use segmenter_core::effects::Draft;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
 use segmenter_core::outcome::{Fault, Outcome};
@@ -16,9 +16,14 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::segmenter::handler::types::{EntryId, Failure, Message as WitMessage};
 use crate::bindings::{MessageHandler, MessageHandlerPre};
-use crate::limiter::Limiter;
-use crate::module::{Limits, PartitionContext};
-use crate::output::{self, LogSink, Output, Stream};
+use crate::capabilities::{self, Http};
+use crate::diagnosis::{self, CoreDumps, Diagnosis};
+use crate::engine::Engine;
+use crate::grants::Grants;
+use crate::limiter::{Limiter, MEMORIES_MAX, Refused, TABLES_MAX};
+use crate::module::{Limits, PartitionContext, Recycle};
+use crate::output::{self, Output};
+use crate::tenure::Tenure;
 
 /// Handles that a guest may hold at once.
 const RESOURCES_MAX: usize = 10_000;
@@ -32,10 +37,16 @@ pub struct InstantiateError(String);
 pub(crate) struct State {
     pub(crate) context: PartitionContext,
     pub(crate) output: Output,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) limits: Limits,
+    pub(crate) tenure: Tenure,
+    /// What the call has changed so far; none: there is no call.
+    pub(crate) draft: Option<Draft>,
+    pub(crate) http: Http,
+    pub(crate) table: ResourceTable,
     limiter: Limiter,
     deadline: Instant,
     wasi: WasiCtx,
-    table: ResourceTable,
 }
 
 impl WasiView for State {
@@ -50,35 +61,40 @@ impl WasiView for State {
 pub struct Instance {
     store: Store<State>,
     guest: MessageHandler,
+    core_dumps: Option<Arc<CoreDumps>>,
     limits: Limits,
+    messages: u64,
     dead: bool,
+    diagnosis: Diagnosis,
 }
 
 impl Instance {
     pub(crate) async fn new(
-        engine: &wasmtime::Engine,
+        engine: &Engine,
         pre: &MessageHandlerPre<State>,
         limits: Limits,
-        context: PartitionContext,
-        sink: Arc<dyn LogSink>,
+        grants: Arc<Grants>,
+        tenure: Tenure,
     ) -> Result<Instance, InstantiateError> {
-        let output = Output::new(sink, context.partition);
-        // Nothing is granted: no arguments, environment, folders, input or addresses.
-        let wasi = WasiCtx::builder()
-            .stdout(output.stream(Stream::Stdout))
-            .stderr(output.stream(Stream::Stderr))
-            .build();
+        let context = tenure.context().clone();
+        let output = Output::new(tenure.sink(), context.partition, limits.log_bytes);
+        let wasi = capabilities::wasi(&grants, &output).map_err(InstantiateError)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let state = State {
             context,
             output: output.clone(),
-            limiter: Limiter::new(limits.memory_bytes),
-            deadline: Instant::now() + limits.deadline,
+            http: Http::new(grants.clone(), output.clone()),
+            grants,
+            limits,
+            tenure,
+            draft: None,
+            limiter: Limiter::new(limits),
+            deadline: Instant::now() + limits.instantiate,
             wasi,
             table,
         };
-        let mut store = Store::new(engine, state);
+        let mut store = Store::new(&engine.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|store| {
             Ok(if Instant::now() >= store.data().deadline {
@@ -88,26 +104,56 @@ impl Instance {
             })
         });
         store.set_epoch_deadline(1);
-        let made = within(limits.deadline, pre.instantiate_async(&mut store)).await;
-        output.end();
+        let ends = Ends(&output);
+        let made = within(limits.instantiate, pre.instantiate_async(&mut store)).await;
+        drop(ends);
         let why = match made {
             Some(Ok(guest)) => {
                 return Ok(Instance {
                     store,
                     guest,
+                    core_dumps: engine.core_dumps.clone(),
                     limits,
+                    messages: 0,
                     dead: false,
+                    diagnosis: Diagnosis::default(),
                 });
             }
-            Some(Err(error)) => fault(&error, &store.data().limiter, limits, &output).1,
-            None => missed(limits, &output),
+            Some(Err(error)) if error.to_string().starts_with(TOO_MANY) => too_many(&error, limits),
+            Some(Err(error)) => {
+                let why = match fault(&error, &store.data().limiter, limits, &output) {
+                    (Fault::Deadline, _) => not_made(limits, &output),
+                    (_, why) => why,
+                };
+                // There is no instance to ask for it afterwards.
+                match diagnosis::backtrace(&error) {
+                    Some(backtrace) => bounded(format!("{why}\n{backtrace}")),
+                    None => why,
+                }
+            }
+            None => not_made(limits, &output),
         };
         Err(InstantiateError(why))
     }
 
-    /// Whether a trap, a missed deadline or a cancelled call has ended it.
+    /// Whether a trap, a missed deadline, a cancelled call or its recycling has ended it.
     pub fn is_dead(&self) -> bool {
         self.dead
+    }
+
+    /// Of the last call.
+    pub fn diagnosis(&mut self) -> Diagnosis {
+        std::mem::take(&mut self.diagnosis)
+    }
+
+    /// Whether it is to be replaced before the next message.
+    fn is_spent(&self) -> bool {
+        let Recycle {
+            after_messages,
+            memory_bytes,
+        } = self.limits.recycle;
+        after_messages.is_some_and(|n| self.messages >= n)
+            || memory_bytes.is_some_and(|mark| self.store.data().limiter.memory_bytes() > mark)
     }
 
     /// Ends within the deadline. Whatever the guest wrote is with the sink when this returns. Dropping
@@ -140,23 +186,39 @@ impl Instance {
         let state = self.store.data_mut();
         let output = state.output.clone();
         output.begin(message);
-        state.limiter.refused = false;
+        state.limiter.refused = None;
+        state.draft = Some(Draft::default());
         state.deadline = Instant::now() + self.limits.deadline;
         self.store.set_epoch_deadline(1);
         // Until the call has come back, also if this future is dropped.
         self.dead = true;
+        self.diagnosis = Diagnosis::default();
+        let ends = Ends(&output);
         let handler = self.guest.segmenter_handler_handler();
         let call = handler.call_handle(&mut self.store, argument);
         let result = within(self.limits.deadline, call).await;
-        output.end();
+        drop(ends);
+        // What does not end well leaves no trace.
+        let state = self.store.data_mut();
+        let draft = state.draft.take().unwrap_or_default();
         match result {
             Some(Ok(result)) => {
-                self.dead = false;
-                outcome(result)
+                let outcome = match result {
+                    Ok(()) => {
+                        let effects = draft.finish();
+                        state.tenure.apply(&effects);
+                        Outcome::Ok(effects)
+                    }
+                    Err(failure) => failed(failure),
+                };
+                self.messages += 1;
+                self.dead = self.is_spent();
+                outcome
             }
             Some(Err(error)) => {
                 let limiter = &self.store.data().limiter;
                 let (fault, reason) = fault(&error, limiter, self.limits, &output);
+                self.diagnosis = self.diagnose(&error, message);
                 Outcome::Broken { fault, reason }
             }
             None => Outcome::Broken {
@@ -164,6 +226,27 @@ impl Instance {
                 reason: missed(self.limits, &output),
             },
         }
+    }
+}
+
+impl Instance {
+    fn diagnose(&mut self, error: &wasmtime::Error, message: &Message) -> Diagnosis {
+        let handler = self.store.data().context.handler.clone();
+        let dumps = self.core_dumps.as_ref();
+        Diagnosis {
+            backtrace: diagnosis::backtrace(error),
+            core_dump: dumps
+                .and_then(|dumps| dumps.write(error, &mut self.store, handler.as_str(), message)),
+        }
+    }
+}
+
+/// Ends the output of a call, also of one that is dropped: what was written is said.
+struct Ends<'a>(&'a Output);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -179,14 +262,13 @@ async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Option<
     }
 }
 
-fn outcome(result: Result<(), Failure>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Ok(Effects::default()),
-        Err(Failure::Retry(info)) => Outcome::Retry {
+fn failed(failure: Failure) -> Outcome {
+    match failure {
+        Failure::Retry(info) => Outcome::Retry {
             reason: bounded(info.reason),
             after: info.after_ms.map(|ms| Duration::from_millis(u64::from(ms))),
         },
-        Err(Failure::Reject(reason)) => Outcome::Reject {
+        Failure::Reject(reason) => Outcome::Reject {
             reason: bounded(reason),
         },
     }
@@ -201,18 +283,44 @@ fn fault(
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
         return (Fault::Deadline, missed(limits, output));
     }
-    if limiter.refused {
-        let what = format!(
-            "it needed more memory than its limit of {} bytes: {}",
-            limits.memory_bytes,
-            error.root_cause()
-        );
+    let needed = match limiter.refused {
+        None => None,
+        Some(Refused::Memory) => Some(format!(
+            "memory than its limit of {} bytes",
+            limits.memory_bytes
+        )),
+        Some(Refused::Table) => Some(format!(
+            "table elements than its limit of {}",
+            limits.table_elements
+        )),
+    };
+    if let Some(needed) = needed {
+        let what = format!("it needed more {needed}: {}", error.root_cause());
         return (Fault::Memory, with_stderr(what, output));
     }
     (
         Fault::Trap,
         with_stderr(error.root_cause().to_string(), output),
     )
+}
+
+/// How wasmtime begins when it counts instances, memories or tables of a component.
+const TOO_MANY: &str = "resource limit exceeded";
+
+fn too_many(error: &wasmtime::Error, limits: Limits) -> String {
+    format!(
+        "it is made of more parts than it may be: {} core instances (core_instances), {MEMORIES_MAX} memories, {TABLES_MAX} tables: {}",
+        limits.core_instances,
+        error.root_cause()
+    )
+}
+
+fn not_made(limits: Limits, output: &Output) -> String {
+    let what = format!(
+        "it was not made within {:?} (instantiate)",
+        limits.instantiate
+    );
+    with_stderr(what, output)
 }
 
 fn missed(limits: Limits, output: &Output) -> String {

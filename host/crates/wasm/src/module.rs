@@ -1,27 +1,54 @@
 //! A module: checked, compiled, linked once; instances come from it. Knows what a component must export
 //! and what it may import; must not know what it does.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segmenter_core::effects::{self, EffectLimits};
 use segmenter_core::lease::Epoch;
 use segmenter_core::names::{GroupName, HandlerName, Namespace, Partition, StreamName, Version};
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, Linker};
 
-use crate::bindings::{MessageHandler, MessageHandlerPre};
+use crate::bindings::MessageHandlerPre;
+use crate::capabilities;
 use crate::engine::Engine;
+use crate::grants::Grants;
 use crate::instance::{Instance, InstantiateError, State};
 use crate::output::{GuestLine, LogSink};
+use crate::tenure::{StateSource, Tenure};
 
 /// What one call and one instance may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// From the start of a call to its end, also if it waits in the host. Checked every 10 ms.
     pub deadline: Duration,
+    /// Of making an instance: until its start functions are done.
+    pub instantiate: Duration,
     /// Linear memory of an instance, in bytes.
     pub memory_bytes: usize,
+    /// Elements of all tables of an instance.
+    pub table_elements: usize,
+    /// Core instances that one component is made of.
+    pub core_instances: usize,
+    /// What is logged of one call's output, in bytes; see [`crate::GuestLine`].
+    pub log_bytes: usize,
+    pub recycle: Recycle,
+    /// Payload of an emitted message, in bytes, inclusive.
+    pub payload_bytes: usize,
+    /// What a call may keep and emit.
+    pub effects: EffectLimits,
+}
+
+/// When an instance is replaced although nothing ended it; by default never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recycle {
+    /// After so many messages; 1 is a fresh instance for each.
+    pub after_messages: Option<u64>,
+    /// After the message at whose end its memories hold more than so many bytes.
+    pub memory_bytes: Option<usize>,
 }
 
 /// What an instance is told about where it runs.
@@ -48,6 +75,8 @@ pub enum LoadError {
         "this is a core module, not a component; build for wasm32-wasip2, or make a component of it with `wasm-tools component new`"
     )]
     CoreModule,
+    #[error("it needs more when it starts than the limits allow (memory, table_elements): {0}")]
+    OverLimits(String),
     #[error("it does not compile: {0}")]
     Compile(String),
     #[error(
@@ -64,7 +93,7 @@ pub enum LoadError {
     )]
     Batch,
     #[error("it imports {import}, which {why}")]
-    MissingImport { import: String, why: &'static str },
+    MissingImport { import: String, why: String },
     #[error("it does not fit the contract segmenter:handler@0.1: {0}")]
     Mismatch(String),
 }
@@ -86,17 +115,23 @@ pub struct Module(Arc<Inner>);
 struct Inner {
     version: Version,
     limits: Limits,
-    engine: wasmtime::Engine,
+    grants: Arc<Grants>,
+    engine: Engine,
     pre: MessageHandlerPre<State>,
 }
 
 impl Module {
     /// Takes as long as compiling does, unless the cache knows it: 5 ms to seconds.
-    pub fn load(engine: &Engine, bytes: &[u8], limits: Limits) -> Result<Module, LoadError> {
+    pub fn load(
+        engine: &Engine,
+        bytes: &[u8],
+        limits: Limits,
+        grants: Grants,
+    ) -> Result<Module, LoadError> {
         let component = compile(engine, bytes)?;
         check_exports(engine, &component)?;
-        let linker = linker(engine)?;
-        check_imports(engine, &component)?;
+        check_imports(engine, &component, &grants)?;
+        let linker = linker(engine, &grants)?;
         let pre = linker
             .instantiate_pre(&component)
             .and_then(MessageHandlerPre::new)
@@ -108,7 +143,8 @@ impl Module {
         Ok(Module(Arc::new(Inner {
             version: Version::new(hex).expect("64 hex digits are a name"),
             limits,
-            engine: engine.engine.clone(),
+            grants: Arc::new(grants),
+            engine: engine.clone(),
             pre,
         })))
     }
@@ -124,6 +160,15 @@ impl Module {
         impl LogSink for Silent {
             fn line(&self, _: &GuestLine<'_>) {}
         }
+        struct Empty;
+        impl StateSource for Empty {
+            fn load(
+                &self,
+            ) -> Pin<Box<dyn Future<Output = Result<effects::State, String>> + Send + '_>>
+            {
+                Box::pin(async { Ok(effects::State::default()) })
+            }
+        }
         let name = "probe";
         let context = PartitionContext {
             namespace: Namespace::new(name).expect("a name"),
@@ -135,15 +180,29 @@ impl Module {
             partition: Partition(0),
             epoch: Epoch(0),
         };
-        self.instantiate(context, Arc::new(Silent)).await.map(drop)
+        let tenure = self.tenure(context, Arc::new(Silent), Arc::new(Empty));
+        self.instantiate(&tenure).await.map(drop)
     }
 
-    pub async fn instantiate(
+    /// What the instances of one partition share in one lease epoch.
+    pub fn tenure(
         &self,
         context: PartitionContext,
         sink: Arc<dyn LogSink>,
-    ) -> Result<Instance, InstantiateError> {
-        Instance::new(&self.0.engine, &self.0.pre, self.0.limits, context, sink).await
+        source: Arc<dyn StateSource>,
+    ) -> Tenure {
+        Tenure::new(context, sink, source)
+    }
+
+    pub async fn instantiate(&self, tenure: &Tenure) -> Result<Instance, InstantiateError> {
+        let Inner {
+            limits,
+            grants,
+            engine,
+            pre,
+            ..
+        } = &*self.0;
+        Instance::new(engine, pre, *limits, grants.clone(), tenure.clone()).await
     }
 }
 
@@ -153,7 +212,14 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
         [b'\0', b'a', b's', b'm', ..] => {}
         _ => return Err(LoadError::NotWasm),
     }
-    Component::new(&engine.engine, bytes).map_err(|e| LoadError::Compile(format!("{e:#}")))
+    Component::new(&engine.engine, bytes).map_err(|e| {
+        let why = format!("{e:#}");
+        // A pool is told when it is made how large anything may be, and looks at compiling.
+        if why.contains("pooling allocator") {
+            return LoadError::OverLimits(why);
+        }
+        LoadError::Compile(why)
+    })
 }
 
 fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
@@ -172,19 +238,14 @@ fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError
     }
 }
 
-/// WASI 0.2 over an empty context is always there, because plain guests of most languages import it.
-fn linker(engine: &Engine) -> Result<Linker<State>, LoadError> {
+fn linker(engine: &Engine, grants: &Grants) -> Result<Linker<State>, LoadError> {
     let mut linker = Linker::new(&engine.engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-        .and_then(|()| {
-            MessageHandler::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)
-        })
-        .map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+    capabilities::link(&mut linker, grants).map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
     Ok(linker)
 }
 
-/// Names what is missing better than linking would: with the setting that will grant it.
-fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+/// Names what is missing better than linking would: with the setting that grants it.
+fn check_imports(engine: &Engine, component: &Component, grants: &Grants) -> Result<(), LoadError> {
     let ty = component.component_type();
     for (name, item) in ty.imports(&engine.engine) {
         if let ComponentItem::ComponentInstance(instance) = &item.ty {
@@ -195,53 +256,10 @@ fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError
                 continue;
             }
         }
-        if let Some(why) = missing(name) {
+        if let Some(why) = capabilities::missing(name, grants) {
             let import = name.to_owned();
             return Err(LoadError::MissingImport { import, why });
         }
     }
     Ok(())
-}
-
-/// Why an import is not there, or `None` if it should be.
-fn missing(import: &str) -> Option<&'static str> {
-    const LINKED: [&str; 8] = [
-        "wasi:cli/",
-        "wasi:io/",
-        "wasi:clocks/",
-        "wasi:random/",
-        "wasi:filesystem/",
-        "wasi:sockets/",
-        "wasi:logging/logging@0.1.0-draft",
-        "segmenter:handler/context@0.1.",
-    ];
-    const GRANTED: [(&str, &str); 5] = [
-        (
-            "segmenter:handler/state@",
-            "needs the grant `state = true`; grants are not available in this version",
-        ),
-        (
-            "segmenter:handler/emit@",
-            "needs the grant `emit = [\"STREAM\"]`; grants are not available in this version",
-        ),
-        (
-            "wasi:config/",
-            "needs the grant `config = {…}`; grants are not available in this version",
-        ),
-        (
-            "wasi:keyvalue/",
-            "needs the grant `state = true`; grants are not available in this version",
-        ),
-        (
-            "wasi:http/",
-            "needs the grant `http = [\"URL\"]`; grants are not available in this version",
-        ),
-    ];
-    if LINKED.iter().any(|known| import.starts_with(known)) {
-        // Another version of these is found out by linking, which names it.
-        let old_wasi = import.starts_with("wasi:") && import.contains("@0.3.");
-        return old_wasi.then_some("is WASI 0.3; this host has WASI 0.2");
-    }
-    let granted = GRANTED.iter().find(|(known, _)| import.starts_with(known));
-    Some(granted.map_or("this host does not have", |(_, why)| why))
 }

@@ -36,7 +36,8 @@ impl Level {
     }
 }
 
-/// One line of a guest. Without a message (while an instance is made) id is 0-0 and attempt 0.
+/// One line of a guest. What a call writes over its limit is dropped; its last line then says how much.
+/// Without a message (while an instance is made) id is 0-0 and attempt 0.
 #[derive(Debug)]
 pub struct GuestLine<'a> {
     pub partition: Partition,
@@ -53,6 +54,8 @@ pub trait LogSink: Send + Sync {
 
 /// Said at the end of a line that was cut.
 const CUT: &str = " … (cut)";
+/// What a line counts for at least: an empty one is none for whoever stores logs.
+const LINE_BYTES_MIN: usize = 64;
 /// What a stream accepts in one write.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -65,10 +68,29 @@ struct Inner {
     partition: Partition,
     id: EntryId,
     attempt: u32,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    stdout: Begun,
+    stderr: Begun,
+    /// Of each call.
+    bytes_max: usize,
+    bytes: usize,
+    dropped: Dropped,
     /// The last bytes of stderr in this call, for the reason of a trap.
     tail: VecDeque<u8>,
+}
+
+/// A line without its end.
+#[derive(Default)]
+struct Begun {
+    /// As much of it as is shown.
+    text: Vec<u8>,
+    bytes: usize,
+}
+
+/// Of one call.
+#[derive(Default)]
+struct Dropped {
+    lines: u64,
+    bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,14 +100,17 @@ pub(crate) enum Stream {
 }
 
 impl Output {
-    pub(crate) fn new(sink: Arc<dyn LogSink>, partition: Partition) -> Output {
+    pub(crate) fn new(sink: Arc<dyn LogSink>, partition: Partition, bytes_max: usize) -> Output {
         Output(Arc::new(Mutex::new(Inner {
             sink,
             partition,
             id: EntryId::ZERO,
             attempt: 0,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
+            stdout: Begun::default(),
+            stderr: Begun::default(),
+            bytes_max,
+            bytes: 0,
+            dropped: Dropped::default(),
             tail: VecDeque::new(),
         })))
     }
@@ -112,21 +137,30 @@ impl Output {
         inner.tail.clear();
     }
 
-    /// What was written without a line feed is a line, too.
+    /// What was written without a line feed is a line, too; and what was dropped is told.
     pub(crate) fn end(&self) {
         let mut inner = self.inner();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = std::mem::take(inner.buffer(stream));
-            if !rest.is_empty() {
-                inner.say(stream.level(), &rest);
+            if rest.bytes > 0 {
+                inner.say(stream.level(), &rest.text, rest.bytes);
             }
+        }
+        let Dropped { lines, bytes } = std::mem::take(&mut inner.dropped);
+        inner.bytes = 0;
+        if lines > 0 {
+            let max = inner.bytes_max;
+            let text = format!(
+                "… (dropped {lines} lines of {bytes} bytes: this call wrote more than its limit of {max} bytes)"
+            );
+            inner.put(Level::Warn, &text);
         }
     }
 
     pub(crate) fn logged(&self, level: Level, text: &str) {
-        let inner = self.inner();
+        let mut inner = self.inner();
         for line in text.split('\n') {
-            inner.say(level, line.as_bytes());
+            inner.say(level, line.as_bytes(), line.len());
         }
     }
 
@@ -148,26 +182,41 @@ impl Stream {
 }
 
 impl Inner {
-    fn buffer(&mut self, stream: Stream) -> &mut Vec<u8> {
+    fn buffer(&mut self, stream: Stream) -> &mut Begun {
         match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         }
     }
 
-    fn say(&self, level: Level, bytes: &[u8]) {
-        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        let text = String::from_utf8_lossy(bytes);
+    /// `shown` is the beginning of a line of so many bytes.
+    fn say(&mut self, level: Level, shown: &[u8], bytes: usize) {
+        let cost = shown
+            .len()
+            .clamp(LINE_BYTES_MIN, limits::LOG_LINE_BYTES_MAX);
+        // After the first that is dropped all are: a gap in the middle would mislead.
+        if self.dropped.lines > 0 || self.bytes.saturating_add(cost) > self.bytes_max {
+            self.dropped.lines += 1;
+            self.dropped.bytes = self.dropped.bytes.saturating_add(bytes);
+            return;
+        }
+        self.bytes += cost;
+        let shown = shown.strip_suffix(b"\r").unwrap_or(shown);
+        let text = String::from_utf8_lossy(shown);
         let text = match cut(&text, limits::LOG_LINE_BYTES_MAX) {
             None => text,
             Some(start) => format!("{start}{CUT}").into(),
         };
+        self.put(level, &text);
+    }
+
+    fn put(&self, level: Level, text: &str) {
         self.sink.line(&GuestLine {
             partition: self.partition,
             id: self.id,
             attempt: self.attempt,
             level,
-            text: &text,
+            text,
         });
     }
 
@@ -181,13 +230,19 @@ impl Inner {
         let last = lines.next_back().unwrap_or_default();
         for line in lines {
             let mut whole = std::mem::take(self.buffer(stream));
-            whole.extend_from_slice(line);
-            self.say(stream.level(), &whole);
+            whole.add(line);
+            self.say(stream.level(), &whole.text, whole.bytes);
         }
-        // What exceeds the limit would be cut anyway: one byte more is enough to know.
-        let buffer = self.buffer(stream);
-        let room = (limits::LOG_LINE_BYTES_MAX + 1).saturating_sub(buffer.len());
-        buffer.extend_from_slice(&last[..last.len().min(room)]);
+        self.buffer(stream).add(last);
+    }
+}
+
+impl Begun {
+    /// What exceeds the limit would be cut anyway: one byte more is enough to know.
+    fn add(&mut self, piece: &[u8]) {
+        let room = (limits::LOG_LINE_BYTES_MAX + 1).saturating_sub(self.text.len());
+        self.text.extend_from_slice(&piece[..piece.len().min(room)]);
+        self.bytes = self.bytes.saturating_add(piece.len());
     }
 }
 
@@ -252,8 +307,12 @@ mod tests {
     }
 
     fn written(pieces: &[(Stream, &[u8])]) -> (Vec<(Level, String)>, String) {
+        written_of(1 << 20, pieces)
+    }
+
+    fn written_of(max: usize, pieces: &[(Stream, &[u8])]) -> (Vec<(Level, String)>, String) {
         let sink = Arc::new(Lines::default());
-        let output = Output::new(sink.clone(), Partition(0));
+        let output = Output::new(sink.clone(), Partition(0), max);
         for (stream, bytes) in pieces {
             output.inner().write(*stream, bytes);
         }
@@ -294,6 +353,44 @@ mod tests {
         assert!(lines[0].1.ends_with(CUT));
         assert_eq!(lines[0].1.len(), limits::LOG_LINE_BYTES_MAX + CUT.len());
         assert!(tail.ends_with("xend") && tail.len() < limits::STDERR_TAIL_BYTES + 1);
+    }
+
+    #[test]
+    fn what_is_over_is_dropped_and_told_in_one_line_and_the_next_call_begins_anew() {
+        let line = [b'x'; 100];
+        let flood = [&line[..], b"\n"].concat().repeat(10);
+        let (lines, tail) = written_of(350, &[(Stream::Stdout, &flood), (Stream::Stderr, b"why")]);
+        // Three lines fit; seven of 100 bytes do not, nor what came after them.
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        let (level, mark) = &lines[3];
+        assert_eq!(*level, Level::Warn);
+        assert!(
+            mark.contains("8 lines of 703 bytes") && mark.contains("350 bytes"),
+            "{mark}"
+        );
+        assert_eq!(
+            tail, "why",
+            "the reason of a trap has its words all the same"
+        );
+
+        let sink = Arc::new(Lines::default());
+        let output = Output::new(sink.clone(), Partition(0), 350);
+        for _ in 0..2 {
+            output.inner().write(Stream::Stdout, &flood);
+            output.end();
+        }
+        assert_eq!(sink.0.lock().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn empty_lines_are_no_way_around_the_limit() {
+        let (lines, _) = written_of(16 * 1024, &[(Stream::Stdout, &[b'\n'; 60_000])]);
+        assert_eq!(lines.len(), 256 + 1);
+        assert!(
+            lines[256].1.contains("59744 lines of 0 bytes"),
+            "{:?}",
+            lines[256]
+        );
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
         let broker = Broker::connect(&Address::new(url, None)?).await?;
         let plan = Plan {
             deadline: Duration::from_secs(1),
+            attempts: 5,
+            exhausted: segmenter_core::consumer::Exhausted::DeadLetter,
+            instantiate: Duration::ZERO,
             handler: "native".parse()?,
             stream: StreamId {
                 namespace: "default".parse()?,
@@ -56,6 +59,7 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
             drain_timeout: Duration::from_secs(10),
             retry: segmenter::config::BACKOFF,
             payload_max: limits::PAYLOAD_BYTES_MAX,
+            emit: Default::default(),
         };
         serve_native(broker, plan, Noop("native".parse()?), Format::Json).await?;
         Ok(())

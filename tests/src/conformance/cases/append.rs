@@ -29,7 +29,11 @@ pub fn what_was_appended_is_read_whole_and_in_order(subject: &mut dyn Subject) {
     let expected: Vec<Entry> = ids
         .into_iter()
         .zip(sent)
-        .map(|(id, content)| Entry::Ours { id, content })
+        .map(|(id, content)| Entry::Ours {
+            id,
+            content,
+            only: None,
+        })
         .collect();
     assert_eq!(read, expected);
 }

@@ -1,7 +1,8 @@
 //! Commits: what they move, what they keep, and what the mirror shows.
 
+use segmenter_core::lease::Attempts;
 use segmenter_core::message::EntryId;
-use segmenter_core::port::{Commit, CommitReply, DeadLetter, Failure};
+use segmenter_core::port::{Commit, CommitReply, DeadLetter, Failure, ReleaseReply};
 
 use crate::conformance::scene::P0;
 use crate::conformance::{Scene, Subject};
@@ -159,4 +160,94 @@ pub fn a_commit_may_ack_an_id_that_is_no_entry(subject: &mut dyn Subject) {
     scene.subject.remove(&stream, P0, ids[0]);
     scene.commit(&mut held, ids[0], 1, true);
     assert_eq!(scene.log_ids(), ids[1..]);
+}
+
+/// A failed attempt at `id`.
+fn attempts(id: EntryId, failed: u32) -> Attempts {
+    Attempts {
+        id,
+        failed,
+        version: "v1".parse().expect("a name"),
+    }
+}
+
+pub fn a_failed_attempt_is_recorded_without_an_ack_and_outlives_its_owner(
+    subject: &mut dyn Subject,
+) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(1);
+    let held = scene.acquire("a");
+    assert_eq!(held.attempts, None);
+    let commit = Commit {
+        attempts: Some(attempts(ids[0], 2)),
+        ..scene.commit_of(&held, held.acked, 0)
+    };
+    assert!(matches!(
+        scene.send(commit),
+        Ok(CommitReply::Committed { .. })
+    ));
+    assert_eq!(scene.release(held.fence()), ReleaseReply::Released);
+    let next = scene.acquire("b");
+    assert_eq!(
+        next.attempts,
+        Some(attempts(ids[0], 2)),
+        "released: no more than that"
+    );
+    let third = scene.acquire("c");
+    assert!(third.unreleased);
+    assert_eq!(
+        third.attempts,
+        Some(attempts(ids[0], 3)),
+        "taken over: one more"
+    );
+}
+
+pub fn a_takeover_counts_against_the_first_message_that_is_not_acked(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(2);
+    scene.acquire("a");
+    let mut held = scene.acquire("b");
+    assert_eq!(
+        held.attempts.clone().map(|a| (a.id, a.failed)),
+        Some((ids[0], 1))
+    );
+    scene.commit(&mut held, ids[0], 1, false);
+    let mut held = scene.acquire("c");
+    assert_eq!(
+        held.attempts.clone().map(|a| (a.id, a.failed)),
+        Some((ids[1], 1))
+    );
+    scene.commit(&mut held, ids[1], 1, false);
+    let held = scene.acquire("d");
+    assert_eq!(
+        held.attempts.map(|a| (a.id, a.failed)),
+        Some((ids[1], 1)),
+        "there is no message that it could count against"
+    );
+}
+
+pub fn a_commit_may_halt_the_partition_and_a_resume_forgets_the_attempts(
+    subject: &mut dyn Subject,
+) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(2);
+    let held = scene.acquire("a");
+    let commit = Commit {
+        attempts: Some(attempts(ids[1], 5)),
+        halt: Some("it failed 5 times".to_owned()),
+        ..scene.commit_of(&held, ids[0], 1)
+    };
+    assert!(matches!(
+        scene.send(commit),
+        Ok(CommitReply::Committed { .. })
+    ));
+    let lease = scene.lease().expect("a lease");
+    assert_eq!((lease.acked, lease.incarnation), (ids[0], None));
+    assert_eq!(lease.halt.as_deref(), Some("it failed 5 times"));
+    scene.resume(None);
+    let next = scene.acquire("b");
+    assert_eq!(
+        (next.acked, next.unreleased, next.attempts),
+        (ids[0], false, None)
+    );
 }

@@ -8,6 +8,7 @@ pub mod groups;
 pub mod leases;
 pub mod members;
 pub mod operator;
+pub mod outbox;
 pub mod register;
 pub mod source;
 pub mod trim;

@@ -2,9 +2,10 @@
 
 use segmenter_core::entry::Fields;
 use segmenter_core::message::EntryId;
+use segmenter_core::names::Sender;
 use segmenter_core::port::{
-    AppendReply, CommitReply, DeadLetter, DeleteGroupReply, EnsureGroupReply, Position,
-    RegisterReply, ResumeReply,
+    AppendFrom, AppendReply, CommitReply, DeadLetter, DeleteGroupReply, EnsureGroupReply, Position,
+    Redrive, Redriven, RegisterReply, Request, ResumeReply, Sourced,
 };
 use segmenter_core::source::Source;
 
@@ -113,8 +114,38 @@ pub fn acked_entries_stay_and_the_lag_falls(subject: &mut dyn Subject) {
 pub fn nothing_is_appended_to_what_others_write(subject: &mut dyn Subject) {
     let mut scene = bound(subject, 1);
     let refused = scene.append_all(vec![message(1)]);
-    let why = refused.expect_err("it is refused").to_string();
-    assert!(why.contains("other programs write"), "{why}");
+    let mut refusals = vec![refused.map(|_| ())];
+    let (stream, uid) = (scene.stream.clone(), scene.uid.clone());
+    let relayed = Request::AppendFrom(AppendFrom {
+        stream: stream.clone(),
+        uid: uid.clone(),
+        partition: P0,
+        source: Sender::outbox(&stream, P0, &group("billing")),
+        after: None,
+        messages: vec![Sourced {
+            stamp: id(1),
+            content: message(1),
+            only: None,
+        }],
+    });
+    refusals.push(scene.subject.execute(relayed).map(|_| ()));
+    scene.ensure("billing");
+    let back = Request::Redrive(Redrive {
+        stream: stream.clone(),
+        uid,
+        partition: P0,
+        group: group("billing"),
+        letters: vec![Redriven {
+            dead_id: id(1),
+            to: stream.stream.clone(),
+            only: true,
+        }],
+    });
+    refusals.push(scene.subject.execute(back).map(|_| ()));
+    for refused in refusals {
+        let why = refused.expect_err("it is refused").to_string();
+        assert!(why.contains("other programs write"), "{why}");
+    }
     assert_eq!(theirs(&mut scene), [id(1)]);
 }
 

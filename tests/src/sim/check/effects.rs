@@ -46,7 +46,7 @@ pub(super) fn committed(
     let kept = |id: &&EntryId| r.dead.iter().all(|letter| letter.id != **id);
     let done = match reply {
         CommitReply::Committed { .. } => r.emits.len(),
-        CommitReply::Fenced { .. } => 0,
+        CommitReply::Fenced { .. } | CommitReply::DeadFull { .. } => 0,
     };
     if matches!(reply, CommitReply::Committed { .. }) && done < covers.iter().filter(kept).count() {
         return violated(

@@ -111,7 +111,12 @@ impl Leases {
             );
         };
         known.admits(&r.fence, "commit", r.partition)?;
-        if r.to <= known.acked {
+        // A failed attempt, or a halt, may be recorded without an ack.
+        let forward = match r.attempts.is_some() || r.halt.is_some() {
+            true => r.to >= known.acked,
+            false => r.to > known.acked,
+        };
+        if !forward {
             return violated(
                 RULE,
                 format!(

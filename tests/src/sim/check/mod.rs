@@ -6,6 +6,7 @@ mod effects;
 mod lease;
 mod moves;
 mod order;
+mod relayed;
 mod settled;
 mod trust;
 mod twice;
@@ -21,10 +22,11 @@ use segmenter_core::port::{
 };
 
 use super::ledger::Ledger;
-use super::plan::Plan;
+use super::plan::{Kind, Plan};
 use crate::broker::MemoryBroker;
 
 pub(super) use effects::Sum;
+pub(super) use relayed::{TARGET, emitted};
 
 /// A rule that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,11 +114,31 @@ pub(super) struct Checks {
     /// Nothing in this run excuses a duplicate.
     gentle: bool,
     takeovers: u64,
+    target: StreamId,
+    emits: Emits,
+}
+
+/// How what was emitted is judged.
+#[derive(Debug, Clone, Copy)]
+enum Emits {
+    Exact,
+    /// Redis may lose what it acknowledged.
+    MayBeLost,
+    /// Counters or targets go.
+    NotJudged,
 }
 
 impl Checks {
-    pub(super) fn new(plan: &Plan) -> Checks {
+    pub(super) fn new(plan: &Plan, target: StreamId) -> Checks {
+        let goes = [Kind::Emptied, Kind::Delete, Kind::DeleteGroup];
+        let emits = match () {
+            _ if goes.iter().any(|kind| plan.has(*kind)) => Emits::NotJudged,
+            _ if plan.has(Kind::Rollback) => Emits::MayBeLost,
+            _ => Emits::Exact,
+        };
         Checks {
+            target,
+            emits,
             lease: lease::Leases::default(),
             settled: settled::Settled::default(),
             order: order::Order::default(),
@@ -271,6 +293,11 @@ impl Checks {
 
     /// Why not everything that was acknowledged is settled and handled.
     pub(super) fn unsettled(&self, view: &View<'_>, ledger: &Ledger) -> Option<String> {
-        self.settled.missing(view, ledger)
+        let relayed = || match self.emits {
+            Emits::NotJudged => None,
+            Emits::MayBeLost => relayed::missing(view, &self.target, true),
+            Emits::Exact => relayed::missing(view, &self.target, false),
+        };
+        self.settled.missing(view, ledger).or_else(relayed)
     }
 }

@@ -108,7 +108,12 @@ impl Settled {
                 let passed = self.passed.iter().any(|(b, p, above, through)| {
                     (*b, *p) == (binding, partition) && *above < id && id <= *through
                 });
-                if handled.oks + handled.rejects == 0 && !passed {
+                let buried = || {
+                    let stream = &view.streams[bound.stream];
+                    let letters = view.broker.dead(stream, partition, &bound.group);
+                    letters.iter().any(|kept| kept.letter.id == id)
+                };
+                if handled.oks + handled.rejects == 0 && !passed && !buried() {
                     return Some(format!(
                         "message {number} ({id}) of {}/{partition} was never handled",
                         bound.group

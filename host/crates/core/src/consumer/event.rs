@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::backoff::Backoff;
 use crate::entry::RawEntry;
-use crate::lease::{Epoch, Fence, LeaseView};
+use crate::lease::{Attempts, Epoch, Fence, LeaseView};
 use crate::message::{EntryId, Message};
-use crate::names::{Incarnation, Partition, Version};
+use crate::names::{GroupName, Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
+use crate::relay::Room;
 use crate::source::Layout;
 use crate::time::Duration;
 
@@ -16,11 +17,17 @@ use crate::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub partition: Partition,
+    /// What names another one is acked unhandled.
+    pub group: GroupName,
     pub incarnation: Incarnation,
     /// Of the module that handles; dead letters name it.
     pub version: Version,
     /// Between two attempts at one message.
     pub retry: Backoff,
+    /// At one message, the first included; at least 1.
+    pub attempts: u32,
+    /// What follows the last one.
+    pub exhausted: Exhausted,
     /// Between two attempts at a broker that did nothing, and after a lost lease.
     pub broker: Backoff,
     /// The session timeout: a partition that the broker refuses for so long, while others are served, is
@@ -32,6 +39,16 @@ pub struct Config {
     pub layout: Layout,
     /// Where jitter comes from.
     pub seed: u64,
+}
+
+/// What becomes of a message whose attempts are used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exhausted {
+    /// It is kept as a dead letter, and the next message is handled.
+    #[default]
+    DeadLetter,
+    /// The partition stands still until an operator resumes it: order over progress.
+    Halt,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +74,8 @@ pub enum Event {
         result: Result<CommitReply, Failure>,
     },
     Released(Result<ReleaseReply, Failure>),
+    /// The outbox is full by now, or not any more: whoever relays it says so.
+    Outbox(Room),
     /// What the lease says, and what this consumer claimed when that was asked.
     Verified {
         claim: Claim,
@@ -128,6 +147,10 @@ pub struct Settled {
     pub state: BTreeMap<String, Option<Vec<u8>>>,
     /// Messages for other streams.
     pub emits: Vec<Stamped>,
+    /// Failed attempts at the message behind `to`.
+    pub attempts: Option<Attempts>,
+    /// The partition halts with this commit: why.
+    pub halt: Option<String>,
 }
 
 /// For people and for the supervisor.

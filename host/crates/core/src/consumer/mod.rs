@@ -22,6 +22,7 @@
 //! - What was read under another epoch or from another position is discarded.
 
 mod event;
+mod failure;
 mod tenure;
 
 use std::collections::VecDeque;
@@ -31,10 +32,11 @@ use crate::lease::{Epoch, Fence, LeaseView};
 use crate::limits;
 use crate::message::{EntryId, Message};
 use crate::outcome::Outcome;
-use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply};
+use crate::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
+use crate::relay::Room;
 use crate::time::Time;
 
-pub use event::{BROKER_BACKOFF, Claim, Command, Config, Event, Phase, Settled};
+pub use event::{BROKER_BACKOFF, Claim, Command, Config, Event, Exhausted, Phase, Settled};
 use tenure::Tenure;
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ enum State {
         asked: bool,
         not_before: Time,
     },
-    Consuming(Tenure),
+    Consuming(Box<Tenure>),
     /// Nothing is left to commit.
     Releasing {
         fence: Fence,
@@ -75,6 +77,10 @@ pub struct Consumer {
     refused_since: Option<Time>,
     /// The halt that people were told of, and not yet of its end.
     halt_told: Option<String>,
+    /// Of the outbox. Without any the next message waits, which costs it no attempt.
+    room: Room,
+    /// With a little room, when the next call may begin.
+    little_at: Time,
     noise: u64,
 }
 
@@ -97,6 +103,8 @@ impl Consumer {
             lost_at: Time::ZERO,
             refused_since: None,
             halt_told: None,
+            room: Room::Free,
+            little_at: Time::ZERO,
             noise,
         }
     }
@@ -146,6 +154,12 @@ impl Consumer {
             Event::Handled { message, outcome } => self.handled(now, message, outcome),
             Event::Committed { epoch, result } => self.committed(now, epoch, result),
             Event::Released(result) => self.released(now, result),
+            Event::Outbox(room) => {
+                if self.room == Room::Free {
+                    self.little_at = now + limits::OUTBOX_FULL_EVERY;
+                }
+                self.room = room;
+            }
             Event::Verified { claim, found } => self.verified(now, claim, found),
         }
     }
@@ -203,13 +217,17 @@ impl Consumer {
                 ..
             } => at(*not_before),
             State::Consuming(tenure) => {
-                if tenure.committing.is_none() && tenure.settled > tenure.acked {
+                if tenure.committing.is_none() && tenure.is_dirty() {
                     at(tenure.commit_not_before);
                 }
                 // With the window over, the next sync wakes us; while draining, the commit's answer does.
                 let may_call = tenure.takes_calls() && self.call == Call::None;
                 if may_call && !tenure.queue.is_empty() && now < trust_until {
-                    at(tenure.head_not_before);
+                    match self.room {
+                        Room::Free => at(tenure.head_not_before),
+                        Room::Little { .. } => at(tenure.head_not_before.max(self.little_at)),
+                        Room::None { .. } => {}
+                    }
                 }
             }
             _ => {}
@@ -229,9 +247,7 @@ impl Consumer {
             return Some(Command::Commit(settled));
         }
         if tenure.draining {
-            let done = tenure.committing.is_none()
-                && tenure.settled == tenure.acked
-                && self.call == Call::None;
+            let done = tenure.committing.is_none() && !tenure.is_dirty() && self.call == Call::None;
             if done {
                 let fence = tenure.fence(&self.config.incarnation);
                 self.state = State::Releasing {
@@ -249,7 +265,13 @@ impl Consumer {
         if let Some(read) = tenure.read_more() {
             return Some(read);
         }
-        let may_call = tenure.takes_calls()
+        let outbox_has_room = match self.room {
+            Room::Free => true,
+            Room::Little { .. } => now >= self.little_at,
+            Room::None { .. } => false,
+        };
+        let may_call = outbox_has_room
+            && tenure.takes_calls()
             && self.call == Call::None
             && now < trust_until
             && now >= tenure.head_not_before;
@@ -257,17 +279,32 @@ impl Consumer {
             return None;
         }
         match tenure.queue.pop_front() {
-            Some(Entry::Ours { id, content }) => {
+            Some(Entry::Ours { id, content, .. }) => {
                 tenure.queue_bytes = tenure.queue_bytes.saturating_sub(content.bytes());
+                let attempt = tenure.attempt_at(id);
+                if attempt > self.config.attempts {
+                    // Not handled here: those who did never came back to say how it went.
+                    let message = Message {
+                        id,
+                        partition: self.config.partition,
+                        attempt: attempt - 1,
+                        content,
+                    };
+                    let why =
+                        "each attempt ended with the host that made it: it crashed, or was lost";
+                    tenure.exhaust(&self.config, message, why.to_owned());
+                    return self.poll_tenure(now, trust_until);
+                }
                 self.call = Call::Running {
                     epoch: tenure.epoch,
                 };
+                self.little_at = now + limits::OUTBOX_FULL_EVERY;
                 Some(Command::Call {
                     epoch: tenure.epoch,
                     message: Message {
                         id,
                         partition: self.config.partition,
-                        attempt: tenure.attempt,
+                        attempt,
                         content,
                     },
                 })
@@ -331,12 +368,17 @@ impl Consumer {
         let revoked = not_before == Time(u64::MAX);
         match result {
             Ok(AcquireReply::Acquired {
-                epoch, acked, read, ..
+                epoch,
+                acked,
+                read,
+                unreleased,
+                attempts,
             }) => {
                 self.refused_since = None;
                 let mut tenure = Tenure::new(epoch, acked, read);
                 tenure.draining = revoked;
-                self.state = State::Consuming(tenure);
+                tenure.taken_over(attempts, unreleased);
+                self.state = State::Consuming(Box::new(tenure));
                 if self.halt_told.take().is_some() {
                     self.notices.push_back(Command::Resumed);
                 }
@@ -401,26 +443,20 @@ impl Consumer {
         match outcome {
             Outcome::Ok(effects) => tenure.settle_with(message.id, effects),
             Outcome::Reject { reason } => {
-                let letter = DeadLetter {
-                    id: message.id,
-                    reason,
-                    attempts: message.attempt,
-                    version: self.config.version.to_string(),
-                    fields: self.config.layout.encode(&message.content),
-                };
-                tenure.bury(letter, message.content.bytes());
+                tenure.bury_message(&self.config, message, reason);
             }
-            Outcome::Retry { after, .. } => {
+            Outcome::Retry { reason, after } => {
                 let wait = after
                     .map(|after| after.min(limits::RETRY_AFTER_MAX))
                     .unwrap_or_else(|| self.config.retry.wait(message.attempt, noise));
-                tenure.again(message, now + wait, true);
+                tenure.fail(&self.config, message, now + wait, reason);
             }
-            Outcome::Broken { .. } => {
+            Outcome::Broken { fault, reason } => {
                 let wait = self.config.retry.wait(message.attempt, noise);
-                tenure.again(message, now + wait, true);
+                let reason = format!("{}: {reason}", fault.as_str());
+                tenure.fail(&self.config, message, now + wait, reason);
             }
-            Outcome::Cancelled => tenure.again(message, now, false),
+            Outcome::Cancelled => tenure.again(message, now),
         }
     }
 
@@ -441,6 +477,15 @@ impl Consumer {
                 self.refused_since = None;
                 tenure.acked = sent.to;
                 tenure.commit_failures = 0;
+                if let Some(reason) = sent.halt {
+                    let claim = Claim {
+                        epoch,
+                        acked: sent.to,
+                    };
+                    self.drop_tenure();
+                    self.halt(claim, reason);
+                    return;
+                }
                 // What was settled meanwhile counts on from the corrected number.
                 let correction = read.wrapping_sub(sent.read);
                 tenure.settled_read = tenure.settled_read.wrapping_add(correction);
@@ -449,6 +494,13 @@ impl Consumer {
                     let entries = read - sent.read;
                     self.notices.push_back(Command::Vanished { entries });
                 }
+            }
+            Ok(CommitReply::DeadFull { entries, bytes }) => {
+                let why = format!(
+                    "the dead letters are full ({entries} letters, {bytes} bytes): redrive or purge some, then resume"
+                );
+                tenure.put_back(sent);
+                tenure.halt(why, true);
             }
             Ok(CommitReply::Fenced { found: Some(view) }) => {
                 let why = format!("fenced: {view}");

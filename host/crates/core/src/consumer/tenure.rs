@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use super::event::{Command, Config, Settled};
 use crate::effects::Effects;
 use crate::entry::Entry;
-use crate::lease::{Epoch, Fence};
+use crate::lease::{Attempts, Epoch, Fence};
 use crate::limits;
 use crate::message::{EntryId, Message};
-use crate::names::Incarnation;
+use crate::names::{Incarnation, Version};
 use crate::port::{DeadLetter, Stamped};
 use crate::time::Time;
 
@@ -39,8 +39,14 @@ pub(super) struct Tenure {
     /// The last entry that was read.
     pub(super) position: EntryId,
     pub(super) reading: bool,
-    /// Of the head of the queue: 1 for the first try.
-    pub(super) attempt: u32,
+    /// Failed attempts at the head, as far as the lease knows or is about to.
+    attempts: Option<Attempts>,
+    /// They are not in the lease yet: no further attempt before that.
+    unrecorded: bool,
+    /// Messages that commit alone: a message that ends hosts must not hide among others.
+    careful: usize,
+    /// To be halted, and whether what is settled is given up with it.
+    halt: Option<(String, bool)>,
     pub(super) head_not_before: Time,
 }
 
@@ -51,6 +57,10 @@ pub(super) struct InFlight {
     pub(super) caught_up: bool,
     dead: Vec<DeadLetter>,
     effects: Effects,
+    /// Failed attempts were recorded with it.
+    records: bool,
+    /// It halts the partition: why.
+    pub(super) halt: Option<String>,
 }
 
 impl Tenure {
@@ -74,7 +84,10 @@ impl Tenure {
             queue_bytes: 0,
             position: acked,
             reading: false,
-            attempt: 1,
+            attempts: None,
+            unrecorded: false,
+            careful: 0,
+            halt: None,
             head_not_before: Time::ZERO,
         }
     }
@@ -90,13 +103,50 @@ impl Tenure {
     /// Whether the next message may be called at all: not while draining, and not before the next commit
     /// has room for what it may cause.
     pub(super) fn takes_calls(&self) -> bool {
-        !self.draining && self.has_room()
+        let alone = self.careful == 0 || (self.settled == self.acked && self.committing.is_none());
+        let told = !self.unrecorded && self.halt.is_none();
+        let sent = self.committing.as_ref();
+        let in_the_air = sent.is_some_and(|sent| sent.records || sent.halt.is_some());
+        !self.draining && self.has_room() && alone && told && !in_the_air
+    }
+
+    /// What the lease knew when it was taken.
+    pub(super) fn taken_over(&mut self, attempts: Option<Attempts>, unreleased: bool) {
+        self.attempts = attempts;
+        if unreleased {
+            // As many as the last owner can have had in its hands.
+            self.careful = limits::QUEUE_ENTRIES_MAX;
+        }
+    }
+
+    /// 1 for the first attempt.
+    pub(super) fn attempt_at(&self, id: EntryId) -> u32 {
+        match &self.attempts {
+            Some(attempts) if attempts.id == id => attempts.failed.saturating_add(1),
+            _ => 1,
+        }
+    }
+
+    /// It failed, and is tried again at `not_before`, once the lease knows that.
+    pub(super) fn failed(&mut self, message: Message, not_before: Time, version: &Version) {
+        self.attempts = Some(Attempts {
+            id: message.id,
+            failed: message.attempt,
+            version: version.clone(),
+        });
+        self.unrecorded = true;
+        self.again(message, not_before);
+    }
+
+    /// The partition is to halt with the next commit; `alone`: without what is settled.
+    pub(super) fn halt(&mut self, reason: String, alone: bool) {
+        self.halt = Some((reason, alone));
     }
 
     pub(super) fn settle(&mut self, id: EntryId) {
         self.settled = id;
         self.settled_read = self.settled_read.saturating_add(1);
-        self.attempt = 1;
+        self.careful = self.careful.saturating_sub(1);
         self.head_not_before = Time::ZERO;
     }
 
@@ -115,8 +165,23 @@ impl Tenure {
             && self.effect_bytes < limits::COMMIT_EFFECT_BYTES
     }
 
+    /// Something is to be committed.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.settled != self.acked || self.unrecorded || self.halt.is_some()
+    }
+
+    /// What is settled and not committed is forgotten: the next owner handles it again.
+    fn give_up_settled(&mut self) {
+        self.settled = self.acked;
+        self.dead.clear();
+        self.effects = Effects::default();
+        self.unrecorded = false;
+    }
+
     /// What a commit carried that was surely not done, in front of what was settled since.
     pub(super) fn put_back(&mut self, sent: InFlight) {
+        self.unrecorded |= sent.records;
+        self.halt = self.halt.take().or(sent.halt.map(|reason| (reason, false)));
         let later = std::mem::replace(&mut self.dead, sent.dead);
         self.dead.extend(later);
         self.emitted -= u64::try_from(sent.effects.emits.len()).unwrap_or(0);
@@ -132,19 +197,33 @@ impl Tenure {
         self.settle(id);
     }
 
-    pub(super) fn again(&mut self, message: Message, not_before: Time, counts: bool) {
+    pub(super) fn again(&mut self, message: Message, not_before: Time) {
         self.queue_bytes += message.content.bytes();
-        self.attempt = message.attempt.saturating_add(u32::from(counts));
         self.head_not_before = not_before;
         self.queue.push_front(Entry::Ours {
             id: message.id,
             content: message.content,
+            only: None,
         });
     }
 
-    /// Entries that are not ours in shape, at the head, become dead letters without a call.
+    /// Entries at the head that need no call: what is for another group is acked, what is not ours in
+    /// shape becomes a dead letter.
     pub(super) fn settle_foreign(&mut self, config: &Config) {
         while !self.draining && self.has_room() {
+            if let Some(Entry::Ours {
+                id,
+                content,
+                only: Some(only),
+            }) = self.queue.front()
+                && *only != config.group
+            {
+                let (id, bytes) = (*id, content.bytes());
+                self.queue.pop_front();
+                self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
+                self.settle(id);
+                continue;
+            }
             let Some(Entry::Foreign { .. }) = self.queue.front() else {
                 return;
             };
@@ -165,8 +244,12 @@ impl Tenure {
     }
 
     pub(super) fn commit(&mut self, now: Time, incarnation: &Incarnation) -> Option<Settled> {
-        if self.committing.is_some() || self.settled == self.acked || now < self.commit_not_before {
+        if self.committing.is_some() || !self.is_dirty() || now < self.commit_not_before {
             return None;
+        }
+        let (halt, alone) = self.halt.take().unzip();
+        if alone == Some(true) {
+            self.give_up_settled();
         }
         self.commits_since_trim += 1;
         let trim = self.commits_since_trim >= limits::COMMITS_PER_TRIM;
@@ -179,6 +262,8 @@ impl Tenure {
             caught_up: self.settled == self.position,
             dead: std::mem::take(&mut self.dead),
             effects: std::mem::take(&mut self.effects),
+            records: std::mem::take(&mut self.unrecorded),
+            halt: halt.clone(),
         };
         self.dead_bytes = 0;
         self.effect_bytes = 0;
@@ -204,6 +289,8 @@ impl Tenure {
             dead: sent.dead.clone(),
             state: sent.effects.state.clone(),
             emits,
+            attempts: self.attempts.clone().filter(|_| sent.records),
+            halt,
         };
         self.committing = Some(sent);
         Some(settled)

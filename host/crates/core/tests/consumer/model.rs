@@ -273,6 +273,7 @@ impl World {
                         acked,
                         read: self.lease.read,
                         unreleased: false,
+                        attempts: None,
                     },
                 };
                 Event::Acquired(failure.map_or(Ok(reply), Err))
@@ -282,7 +283,11 @@ impl World {
                 let epoch = settled.fence.epoch;
                 let held = happens && self.lease.commit(&settled.fence, settled.to, settled.read);
                 if held {
-                    assert!(before < settled.to, "a commit goes forward");
+                    let records = settled.attempts.is_some();
+                    assert!(
+                        before < settled.to || records && before == settled.to,
+                        "a commit goes forward, or records a failed attempt"
+                    );
                     self.dead
                         .extend(settled.dead.iter().map(|letter| letter.id));
                     for entry in self

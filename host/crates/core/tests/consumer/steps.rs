@@ -1,12 +1,13 @@
 //! The partition consumer alone: what it asks for, and what it must never ask for.
 
 use crate::support::*;
-use segmenter_core::consumer::{Command, Event, Phase};
+use segmenter_core::consumer::{Command, Config, Event, Exhausted, Phase};
 use segmenter_core::effects::Effects;
-use segmenter_core::lease::{Epoch, LeaseView};
+use segmenter_core::lease::{Attempts, Epoch, LeaseView};
 use segmenter_core::limits;
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
+use segmenter_core::relay::Room;
 use segmenter_core::time::{Duration, Time};
 
 #[test]
@@ -82,6 +83,9 @@ fn a_retry_waits_in_place_and_counts_attempts() {
             }
         };
         c.handled(call, outcome);
+        let record = c.the_commit();
+        assert_eq!(record.attempts.expect("it failed").failed, attempt);
+        c.committed_at(id(0));
         assert_eq!(c.drain_commands(), [], "message 2 must not overtake");
         c.now = c
             .consumer
@@ -105,6 +109,8 @@ fn the_delay_that_a_handler_asks_for_wins() {
             after,
         },
     );
+    c.the_commit();
+    c.committed_at(id(0));
     assert_eq!(
         c.consumer.poll_timeout(c.now, FAR),
         Some(c.now + Duration::from_secs(77))
@@ -495,6 +501,56 @@ fn who_is_revoked_meanwhile_does_not_stay_with_a_halt() {
     assert!(c.consumer.is_idle(), "the drain is over");
 }
 
+#[test]
+fn what_is_for_another_group_is_acked_without_a_call() {
+    let mut c = Driver::consuming(&[]);
+    let only = |n: u64, group: &str| {
+        let mut raw = ours(n);
+        raw.fields.push((b"#g".to_vec(), group.as_bytes().to_vec()));
+        raw
+    };
+    c.event(Event::Entries {
+        epoch: Epoch(EPOCH),
+        after: id(0),
+        entries: vec![only(1, "audit"), only(2, "billing"), only(3, "audit")],
+    });
+    let commit = c.the_commit();
+    assert_eq!((commit.to, commit.read, commit.dead.len()), (id(1), 1, 0));
+    let call = c.the_call();
+    assert_eq!(call.id, id(2));
+    c.committed(EPOCH, 1);
+    c.handled(call, Outcome::Ok(Effects::default()));
+    let commit = c.the_commit();
+    assert_eq!((commit.to, commit.read, commit.dead.len()), (id(3), 3, 0));
+}
+
+#[test]
+fn with_a_full_outbox_the_next_message_waits_and_uses_no_attempt() {
+    let mut c = Driver::consuming(&[1, 2, 3]);
+    let call = c.the_call();
+    let waits_for = None;
+    c.event(Event::Outbox(Room::None { waits_for }));
+    c.handled(call, Outcome::Ok(Effects::default()));
+    // What was handled before is committed.
+    assert_eq!(c.the_commit().to, id(1));
+    c.committed(EPOCH, 1);
+    c.now = c.now + Duration::from_secs(3600);
+    assert_eq!(c.drain_commands(), []);
+    assert_eq!(c.consumer.poll_timeout(c.now, FAR), None);
+    let waits_for = None;
+    c.event(Event::Outbox(Room::Little { waits_for }));
+    let call = c.the_call();
+    assert_eq!((call.id, call.attempt), (id(2), 1));
+    c.handled(call, Outcome::Ok(Effects::default()));
+    assert_eq!(c.the_commit().to, id(2));
+    c.committed(EPOCH, 2);
+    assert_eq!(c.drain_commands(), [], "one a second");
+    let next = c.consumer.poll_timeout(c.now, FAR).expect("a wake");
+    assert_eq!(next, c.now + segmenter_core::limits::OUTBOX_FULL_EVERY);
+    c.event(Event::Outbox(Room::Free));
+    assert_eq!(c.the_call().id, id(3));
+}
+
 /// Found by the simulator: seed 4294.
 #[test]
 fn a_partition_that_drains_waits_for_its_commit_without_a_hot_loop() {
@@ -505,4 +561,151 @@ fn a_partition_that_drains_waits_for_its_commit_without_a_hot_loop() {
     let _in_the_air = c.the_commit();
     assert_eq!(c.drain_commands(), [], "2 is left to the next owner");
     assert_eq!(c.consumer.poll_timeout(c.now, c.trust_until), None);
+}
+
+fn failing() -> Outcome {
+    Outcome::Retry {
+        reason: "no luck".to_owned(),
+        after: None,
+    }
+}
+
+fn policy(attempts: u32, exhausted: Exhausted) -> Driver {
+    let mut c = Driver::with(Config {
+        attempts,
+        exhausted,
+        ..config(INCARNATION)
+    });
+    c.event(Event::Assigned);
+    assert_eq!(c.commands(), [Command::Acquire]);
+    c
+}
+
+fn take_over(c: &mut Driver, unreleased: bool, failed: Option<(u64, u32)>, entries: &[u64]) {
+    c.event(Event::Acquired(Ok(AcquireReply::Acquired {
+        epoch: Epoch(EPOCH),
+        acked: id(0),
+        read: 0,
+        unreleased,
+        attempts: failed.map(|(of, failed)| Attempts {
+            id: id(of),
+            failed,
+            version: "v0".parse().unwrap(),
+        }),
+    })));
+    assert_eq!(c.commands(), [read(EPOCH, 0)]);
+    c.entries(EPOCH, 0, entries);
+}
+
+#[test]
+fn a_failed_attempt_is_in_the_lease_before_the_next_one_begins() {
+    let mut c = policy(3, Exhausted::DeadLetter);
+    take_over(&mut c, false, None, &[1]);
+    let call = c.the_call();
+    c.handled(call, failing());
+    c.pass(Duration::from_secs(60));
+    let commit = c.the_commit();
+    assert_eq!(
+        (commit.to, commit.fence.from),
+        (id(0), id(0)),
+        "nothing is acked"
+    );
+    let attempts = commit.attempts.expect("recorded");
+    assert_eq!((attempts.id, attempts.failed), (id(1), 1));
+    assert_eq!(c.commands(), [], "not before that is answered");
+    c.committed_at(id(0));
+    assert_eq!(c.the_call().attempt, 2);
+}
+
+#[test]
+fn the_last_attempt_that_fails_makes_a_dead_letter_and_the_next_message_goes_on() {
+    let mut c = policy(2, Exhausted::DeadLetter);
+    // One attempt was made by somebody else.
+    take_over(&mut c, false, Some((1, 1)), &[1, 2]);
+    let call = c.the_call();
+    assert_eq!(call.attempt, 2);
+    c.handled(call, failing());
+    let commit = c.the_commit();
+    assert_eq!(commit.to, id(1));
+    assert_eq!(commit.dead.len(), 1);
+    assert_eq!(
+        (commit.dead[0].attempts, &*commit.dead[0].reason),
+        (2, "no luck")
+    );
+    assert_eq!(commit.attempts, None);
+    c.committed_at(id(1));
+    let next = c.the_call();
+    assert_eq!((next.id, next.attempt), (id(2), 1));
+}
+
+#[test]
+fn or_it_halts_the_partition_with_what_was_settled_before() {
+    let mut c = policy(1, Exhausted::Halt);
+    take_over(&mut c, false, None, &[1, 2]);
+    let first = c.the_call();
+    c.handled(first, Outcome::Ok(Effects::default()));
+    let commit = c.the_commit();
+    let second = c.the_call();
+    c.handled(second, failing());
+    assert_eq!(c.commands(), [], "one commit in the air");
+    c.committed_at(commit.to);
+    let commit = c.the_commit();
+    assert_eq!(commit.to, id(1));
+    let why = commit.halt.expect("it halts");
+    assert!(why.contains("message 2-0 failed 1 times: no luck"), "{why}");
+    c.committed_at(id(1));
+    let told = c.drain_commands();
+    assert!(
+        matches!(told.last(), Some(Command::Halted { reason }) if *reason == why),
+        "{told:?}"
+    );
+    assert_eq!(c.consumer.phase(), Phase::Halted);
+}
+
+#[test]
+fn after_a_takeover_from_one_that_did_not_release_each_message_commits_alone() {
+    let mut c = policy(5, Exhausted::DeadLetter);
+    take_over(&mut c, true, Some((1, 1)), &[1, 2]);
+    let call = c.the_call();
+    assert_eq!(call.attempt, 2, "the crash counts");
+    c.handled(call, Outcome::Ok(Effects::default()));
+    let commit = c.the_commit();
+    assert_eq!(c.commands(), [], "2 is not called while 1 is not acked");
+    c.committed_at(commit.to);
+    assert_eq!(c.the_call().id, id(2));
+}
+
+#[test]
+fn a_message_that_ended_its_hosts_too_often_is_not_called_again() {
+    let mut c = policy(3, Exhausted::DeadLetter);
+    take_over(&mut c, true, Some((1, 3)), &[1, 2]);
+    let commit = c.the_commit();
+    assert_eq!(commit.to, id(1));
+    assert_eq!(commit.dead[0].attempts, 3);
+    assert!(
+        commit.dead[0].reason.contains("crashed"),
+        "{}",
+        commit.dead[0].reason
+    );
+}
+
+#[test]
+fn without_room_for_dead_letters_the_partition_halts_and_acks_nothing_of_them() {
+    let mut c = policy(1, Exhausted::DeadLetter);
+    take_over(&mut c, false, None, &[1]);
+    let call = c.the_call();
+    c.handled(call, failing());
+    c.the_commit();
+    c.event(Event::Committed {
+        epoch: Epoch(EPOCH),
+        result: Ok(CommitReply::DeadFull {
+            entries: 7,
+            bytes: 70,
+        }),
+    });
+    let commit = c.the_commit();
+    assert_eq!((commit.to, commit.dead.len()), (id(0), 0));
+    assert!(commit.halt.expect("it halts").contains("7 letters"));
+    c.committed_at(id(0));
+    assert_eq!(c.consumer.phase(), Phase::Halted);
 }

@@ -41,12 +41,15 @@ pub(crate) fn read(epoch: u64, after: u64) -> Command {
 pub(crate) fn config(incarnation: &str) -> Config {
     Config {
         partition: Partition(3),
+        group: "billing".parse().unwrap(),
         incarnation: incarnation.parse().unwrap(),
         version: "v1".parse().unwrap(),
         retry: Backoff {
             initial: Duration::from_millis(100),
             max: Duration::from_secs(30),
         },
+        attempts: u32::MAX,
+        exhausted: segmenter_core::consumer::Exhausted::DeadLetter,
         broker: segmenter_core::consumer::BROKER_BACKOFF,
         give_up: Duration::from_secs(3),
         payload_max: 1024,
@@ -64,8 +67,11 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new() -> Driver {
+        Driver::with(config(INCARNATION))
+    }
+    pub(crate) fn with(config: Config) -> Driver {
         Driver {
-            consumer: Consumer::new(config(INCARNATION)),
+            consumer: Consumer::new(config),
             now: Time(1_000_000),
             trust_until: FAR,
             waiting: Vec::new(),
@@ -137,6 +143,7 @@ impl Driver {
             acked: id(acked),
             read: acked,
             unreleased: false,
+            attempts: None,
         })));
     }
     pub(crate) fn entries(&mut self, epoch: u64, after: u64, entries: &[u64]) {
@@ -148,6 +155,13 @@ impl Driver {
     }
     pub(crate) fn handled(&mut self, message: Message, outcome: Outcome) {
         self.event(Event::Handled { message, outcome });
+    }
+    /// What was sent up to there holds.
+    pub(crate) fn committed_at(&mut self, to: EntryId) {
+        self.committed(EPOCH, to.ms);
+    }
+    pub(crate) fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
     }
     pub(crate) fn committed(&mut self, epoch: u64, read: u64) {
         self.event(Event::Committed {

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Acks up to an id, keeps dead letters, changes state and puts emitted messages into the outbox, if the lease holds exactly incarnation, epoch and `from`.
+-- Acks up to an id, keeps dead letters, changes state, puts emitted messages into the outbox and records a
+-- failed attempt, if the lease holds exactly incarnation, epoch and `from`.
 -- Absolute values, never deltas. The mirror moves in the same script.
 -- KEYS: 1 lease, 2 log, 3 meta, 4 dead letters, 5 state, 6 outbox
 -- ARGV: 1 incarnation, 2 epoch, 3 from, 4 to, 5 read, 6 caught up 0|1, 7 trim 0|1, 8 group,
@@ -7,8 +8,10 @@
 --       then for each: id, reason, attempts, version, number of fields, and name, value of each;
 --       then the number of values that change, and name, 1, value or name, 0 (deleted) of each;
 --       then the number of emitted messages, and stamp, target stream, number of fields, and name, value
---       of each
--- Returns: {'ok', read}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked, halt}
+--       of each;
+--       then the entry that failed ('': none), how often, version; reason of a halt ('': none); letters
+--       and bytes of letters that are kept at most
+-- Returns: {'ok', read}, {'deadfull', letters, bytes}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked, halt}
 local err, lease = read_hash(KEYS[1], 'owner', 'epoch', 'acked', 'halt')
 if err then return err end
 if not lease[3] then return {'fenced'} end
@@ -48,7 +51,12 @@ local err3 = refused({'HSET', KEYS[1], 'f', 'v'})
 if err3 then return err3 end
 -- Where state begins among the arguments, and what it becomes.
 local at = 11
-for _ = 1, dead do at = at + 5 + 2 * tonumber(ARGV[at + 4]) end
+local dead_bytes = 0
+for _ = 1, dead do
+  local last = at + 4 + 2 * tonumber(ARGV[at + 4])
+  for i = at + 5, last do dead_bytes = dead_bytes + #ARGV[i] end
+  at = last + 1
+end
 local set, removed = {}, {}
 for _ = 1, tonumber(ARGV[at]) do
   if ARGV[at + 2] == '1' then
@@ -77,6 +85,16 @@ if emits > 0 then
       return redis.error_reply('ERR the outbox has messages up to ' .. outbox['last-generated-id']
         .. ', above ' .. ARGV[first_emit])
     end
+  end
+end
+at = first_emit
+for _ = 1, emits do at = at + 3 + 2 * tonumber(ARGV[at + 2]) end
+local failed, halt = at, ARGV[at + 3]
+if dead > 0 then
+  local kept = redis.call('XLEN', KEYS[4])
+  dead_bytes = dead_bytes + tonumber(redis.call('HMGET', KEYS[1], 'dead_bytes')[1] or '0')
+  if kept + dead > tonumber(ARGV[at + 4]) or dead_bytes > tonumber(ARGV[at + 5]) then
+    return {'deadfull', kept, string.format('%.0f', dead_bytes)}
   end
 end
 -- The first write checks the log and the mirror by itself: it changes nothing if it is refused.
@@ -113,6 +131,15 @@ for _ = 1, emits do
   redis.call('XADD', KEYS[6], ARGV[at], 'protocol', PROTOCOL, 'to', ARGV[at + 1], unpack(ARGV, at + 3, last))
   at = last + 1
 end
-redis.call('HSET', KEYS[1], 'acked', ARGV[4], 'read', read)
+local change = {'acked', ARGV[4], 'read', read}
+local function also(...)
+  for _, part in ipairs({...}) do change[#change + 1] = part end
+end
+if dead > 0 then also('dead_bytes', string.format('%.0f', dead_bytes)) end
+if ARGV[failed] ~= '' then
+  also('head', ARGV[failed], 'attempts', ARGV[failed + 1], 'head_version', ARGV[failed + 2])
+end
+if halt ~= '' then also('halt', halt, 'owner', '') end
+redis.call('HSET', KEYS[1], unpack(change))
 if ARGV[7] == '1' then trim(KEYS[2], KEYS[3], ARGV[9], nil) end
 return {'ok', read}

@@ -34,6 +34,6 @@ if head then
 end
 -- The lease, which is the truth, comes last and in one command.
 redis.call('HSET', KEYS[3], 'owner', '', 'epoch', epoch, 'halt', '', 'acked', acked,
-  'read', read)
+  'read', read, 'head', '', 'attempts', '0')
 announce(ARGV[3], 'resume')
 return {head and head[1] or ''}

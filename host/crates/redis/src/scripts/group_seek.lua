@@ -27,6 +27,7 @@ end
 local epoch = next_epoch(lease.epoch)
 local err2 = refused({'HSET', KEYS[3], 'f', 'v'}) or move_mirror(KEYS[2], ARGV[2], acked, read)
 if err2 then return err2 end
-redis.call('HSET', KEYS[3], 'owner', '', 'epoch', epoch, 'acked', acked, 'read', read)
+redis.call('HSET', KEYS[3], 'owner', '', 'epoch', epoch, 'acked', acked, 'read', read,
+  'head', '', 'attempts', '0')
 announce(ARGV[3], 'seek')
 return {lease.acked, acked, read}

@@ -100,6 +100,18 @@ local function time_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- Bytes of the message in a dead letter, whose first six fields are about the letter.
+local function letter_bytes(fields)
+  local bytes = 0
+  for i = 13, #fields do bytes = bytes + #fields[i] end
+  return bytes
+end
+
+-- What is left of the bytes of all dead letters without some.
+local function less_dead(all, bytes)
+  return string.format('%.0f', math.max(0, tonumber(all or '0') - bytes))
+end
+
 -- Numbers of a set of partitions such as 0-3,7, each as a key. What is no partition is left out.
 local function set_of(text)
   local set = {}

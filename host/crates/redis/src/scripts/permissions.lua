@@ -18,7 +18,7 @@ end
 for _, c in ipairs({
   {'TYPE'}, {'DEL'}, {'HGETALL'}, {'HMGET', 'f'}, {'HSET', 'f', 'v'}, {'HDEL', 'f'}, {'HSCAN', '0'}, {'XLEN'},
   {'XADD', '*', 'f', 'v'}, {'XRANGE', '-', '+'}, {'XREVRANGE', '+', '-'}, {'XTRIM', 'MINID', '0'},
-  {'XPENDING', 'g'}, {'ZADD', '0', 'm'}, {'ZREM', 'm'}, {'ZRANGE', '0', '-1'},
+  {'XDEL', '0-1'}, {'XPENDING', 'g'}, {'ZADD', '0', 'm'}, {'ZREM', 'm'}, {'ZRANGE', '0', '-1'},
 }) do
   check(1, c[1], key, unpack(c, 2))
 end

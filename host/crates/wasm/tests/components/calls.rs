@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use segmenter_core::effects::Effects;
 use segmenter_core::outcome::{Fault, Outcome};
-use segmenter_wasm::Limits;
+use segmenter_wasm::{Grants, Limits};
 
 use crate::guests::{Guest, LIMITS, LOG, OK, REJECT, RETRY_IN_70_MS, message};
 
@@ -107,7 +107,7 @@ async fn a_trap_ends_the_instance_and_carries_the_last_words() {
 
 const SHORT: Limits = Limits {
     deadline: Duration::from_millis(200),
-    memory_bytes: 1 << 20,
+    ..LIMITS
 };
 
 #[tokio::test]
@@ -225,15 +225,8 @@ async fn an_instance_remembers_from_call_to_call() {
           (i32.store8 (i32.const 256) (i32.const 0)) (i32.const 256)"#,
         ..Guest::default()
     };
-    let module = guest.load(LIMITS);
-    let make = || async {
-        let lines = std::sync::Arc::new(crate::guests::Lines::default());
-        module
-            .instantiate(crate::guests::context(), lines)
-            .await
-            .expect("an instance")
-    };
-    let (mut one, mut two) = (make().await, make().await);
+    let world = guest.granted(Grants::default());
+    let (mut one, mut two) = (world.instance().await, world.instance().await);
     for expected in [true, true, false] {
         assert_eq!(
             one.call(&message()).await == Outcome::Ok(Effects::default()),

@@ -2,6 +2,9 @@
 //! They are made of a few lines of WebAssembly text, so that no toolchain is needed.
 
 mod calls;
+mod capabilities;
+mod diagnosis;
 mod guests;
+mod limits;
 mod load;
 mod sandbox;

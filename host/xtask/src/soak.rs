@@ -1,0 +1,28 @@
+//! The tests of the host's memory in their long form. Knows their names; must not know what they do.
+
+use crate::{cargo, guests, say, servers};
+
+/// The selection of `cargo xtask test`, so that nothing is compiled again.
+const TEST: &[&str] = &["test", "--workspace", "--locked", "--quiet", "--test"];
+/// Of the engine alone, in the test's process; then of a real host.
+const TESTS: [&[&str]; 2] = [
+    &["memory", "--", "--nocapture"],
+    &["end_to_end", "--", "--nocapture", "does_not_grow"],
+];
+
+pub(crate) fn run(calls: u32) -> anyhow::Result<()> {
+    say(&format!(
+        "soak: {calls} failing calls of each kind, fewer of those that wait"
+    ));
+    let server = servers::valkey()?;
+    guests::build()?;
+    for test in TESTS {
+        let mut command = cargo::cargo();
+        command.args(TEST).args(test);
+        command
+            .env("SEGMENTER_SOAK_CALLS", calls.to_string())
+            .env("SEGMENTER_TEST_SERVER", &server.path);
+        cargo::watched(&mut command, "the host's memory under failing guests")?;
+    }
+    Ok(())
+}
