@@ -129,6 +129,14 @@ fn what_other_programs_write_is_handled_in_order_and_stays_theirs() {
     );
     assert_eq!(shown["attributes"]["fail"], "reject", "{shown}");
 
+    let refused = world.run(&["dead", "redrive", "s", "g", "--all"]);
+    assert_eq!(refused.code(), Some(1), "{refused:?}");
+    let says = "other programs write, so that its dead letters cannot be redriven";
+    assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    let purge = ["--format", "json", "dead", "purge", "s", "g", "--key", "u"];
+    let purged = world.run(&purge).ok();
+    assert_eq!(purged.objects()[0]["purged"], 1, "only one has a key");
+
     let refused = world.run(&["send", "s", "--key", "k", "x"]);
     assert_eq!(refused.code(), Some(1), "{refused:?}");
     assert!(
@@ -254,4 +262,37 @@ fn what_cannot_be_bound_is_refused_with_the_reason() {
     let mut redis = world.redis();
     xadd(&mut redis, &[("body", b"x")]);
     refused(&config(&world, ""), &["entries of its own", "app:events"]);
+}
+
+#[test]
+fn what_a_handler_emits_to_what_others_write_becomes_a_dead_letter() {
+    let world = allowed();
+    world.create("s", 1, 10);
+    let mut redis = world.redis();
+    xadd(&mut redis, &[("user", b"u"), ("body", b"theirs")]);
+    world.send_numbered(1, 1);
+    let source = "[[stream]]\nname = \"enriched\"\nsource = { redis_key = \"app:events\", key_field = \"user\", payload_field = \"body\" }\n";
+    let grants = "[handler.grants]\nemit = [\"enriched\"]\n";
+    let config = world.config_with("enrich", Duration::from_secs(3), source, grants);
+    let host = Host::start(&world.url, &["-c", &config]);
+    let list = ["--format", "json", "dead", "list", "s", "g"];
+    let letter = until("what was emitted is a dead letter", || {
+        world.run(&list).ok().objects().into_iter().next()
+    });
+    let reason = letter["reason"].as_str().expect("a text");
+    let says = "stream enriched, which other programs write";
+    assert!(reason.contains(says), "{reason}");
+    host.stop();
+    let redrive = ["dead", "redrive", "s", "g", "--all", "--to"];
+    let refused = world.run(&[&redrive[..], &["enriched"]].concat());
+    assert_eq!(refused.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("XADD there"), "{}", refused.stderr);
+    world.create("elsewhere", 1, 10);
+    world.run(&[&redrive[..], &["elsewhere"]].concat()).ok();
+    assert!(world.run(&list).ok().objects().is_empty());
+    let length: u64 = redis::cmd("XLEN")
+        .arg("app:events")
+        .query(&mut redis)
+        .unwrap();
+    assert_eq!(length, 1, "nothing was written there");
 }
