@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use segmenter_core::backoff::Backoff;
 use segmenter_core::consumer::Exhausted;
+use segmenter_core::effects::EffectLimits;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
 use segmenter_core::port::Start;
 use segmenter_core::source::Source;
@@ -103,6 +104,9 @@ pub struct Limits {
     pub log_bytes: usize,
     /// 1 KiB to 1 GiB; 64 MiB unless set. Of the .wasm file.
     pub module_bytes: usize,
+    /// `state_value` 1 B to 64 MiB, `state` 1 KiB to 1 GiB per partition, in memory, too; `emits` 1 to 4,000 (with all their attributes they are one request to Redis)
+    /// and `emit_bytes` 1 KiB to 64 MiB per call. 1 MiB, 16 MiB, 1,000 and 4 MiB unless set.
+    pub effects: EffectLimits,
 }
 
 impl Default for Limits {
@@ -115,6 +119,7 @@ impl Default for Limits {
             core_instances: CORE_INSTANCES,
             log_bytes: LOG_BYTES,
             module_bytes: MODULE_BYTES,
+            effects: EffectLimits::default(),
         }
     }
 }

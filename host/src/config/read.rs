@@ -5,6 +5,7 @@ use std::path::Path;
 
 use segmenter_core::backoff::Backoff;
 use segmenter_core::consumer::Exhausted;
+use segmenter_core::effects::EffectLimits;
 use segmenter_core::limits::PARTITIONS_MAX;
 use segmenter_core::names::{Namespace, Shape};
 use segmenter_core::port::Start;
@@ -55,6 +56,10 @@ const LIMITS: &[&str] = &[
     "core_instances",
     "log",
     "module_size",
+    "state_value",
+    "state",
+    "emits",
+    "emit_bytes",
 ];
 const RETRY: &[&str] = &["attempts", "backoff", "exhausted"];
 const BACKOFF_KEYS: &[&str] = &["initial", "max"];
@@ -202,6 +207,10 @@ fn limits(mut keys: Keys<'_>) -> Result<Limits> {
     let instances = keys.count_within("core_instances", 1, CORE_INSTANCES_MAX)?;
     let log = keys.size("log", "16KiB", "1GiB")?;
     let module = keys.size("module_size", "1KiB", "1GiB")?;
+    let value = keys.size("state_value", "1B", "64MiB")?;
+    let state = keys.size("state", "1KiB", "1GiB")?;
+    let emits = keys.count_within("emits", 1, 4_000)?;
+    let emit_bytes = keys.size("emit_bytes", "1KiB", "64MiB")?;
     Ok(Limits {
         deadline,
         instantiate,
@@ -210,6 +219,12 @@ fn limits(mut keys: Keys<'_>) -> Result<Limits> {
         core_instances: instances.unwrap_or(default.core_instances),
         log_bytes: log.unwrap_or(default.log_bytes),
         module_bytes: module.unwrap_or(default.module_bytes),
+        effects: EffectLimits {
+            value_bytes: value.unwrap_or(default.effects.value_bytes),
+            state_bytes: state.unwrap_or(default.effects.state_bytes),
+            emits: emits.unwrap_or(default.effects.emits),
+            emit_bytes: emit_bytes.unwrap_or(default.effects.emit_bytes),
+        },
     })
 }
 

@@ -210,6 +210,24 @@ fn a_value_that_is_wrong_says_what_is_right() {
 }
 
 #[test]
+fn how_much_a_handler_may_keep_and_emit_is_read_and_checked() {
+    let with =
+        |text: &str| WHOLE.replacen("[handler.limits]", &format!("[handler.limits]\n{text}"), 1);
+    let text = with("state_value = \"2KiB\"\nstate = \"1MiB\"\nemits = 3\nemit_bytes = \"64KiB\"");
+    let config = Config::parse(&text, Path::new("")).unwrap();
+    let effects = config.handlers[0].limits.effects;
+    let found = (
+        effects.value_bytes,
+        effects.state_bytes,
+        effects.emits,
+        effects.emit_bytes,
+    );
+    assert_eq!(found, (2 << 10, 1 << 20, 3, 64 << 10));
+    check(&with("emits = 5_000"), &["emits", "4000"]);
+    check(&with("state = \"2GiB\""), &["state", "1GiB"]);
+}
+
+#[test]
 fn attempts_and_what_follows_them_are_read_and_checked() {
     let with =
         |text: &str| WHOLE.replacen("[handler.retry]", &format!("[handler.retry]\n{text}"), 1);

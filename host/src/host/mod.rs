@@ -10,6 +10,7 @@ pub(crate) mod random;
 pub(crate) mod relay;
 mod signals;
 mod supervisor;
+mod targets;
 pub mod telemetry;
 mod wasm;
 mod worker;
@@ -133,8 +134,20 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     prepare::refuse_eviction(&broker)?;
     prepare::warn(&broker, &options.config.namespace, &say).await;
     prepare::streams(&broker, &options.config, &say).await?;
+    let grants = modules
+        .iter()
+        .map(|m| (&m.plan.stream.stream, &m.plan.emit));
+    if let Some(cycle) = targets::cycle(grants) {
+        let names: Vec<_> = cycle.iter().map(|stream| stream.as_str()).collect();
+        let text = format!(
+            "handlers may emit in a circle: {}; if they emit more than they handle, it fills until their outboxes are full, and stands",
+            names.join(" to ")
+        );
+        say.event(&telemetry::Event::Warning { text: &text });
+    }
     let mut handlers = Vec::new();
     for loaded in modules {
+        targets::check(&broker, &loaded.plan).await?;
         let shape = prepare::find(&broker, &loaded.plan).await?;
         let log = Arc::new(telemetry::GuestLog::new(
             options.format,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
-use segmenter_core::effects::EffectLimits;
 use segmenter_core::limits;
 use segmenter_core::names::{Namespace, Partition, StreamId, Uid};
 use segmenter_core::port::{
@@ -76,7 +75,7 @@ pub(super) async fn modules(
             instantiate: handler.limits.instantiate,
             memory_bytes: handler.limits.memory_bytes,
             payload_bytes: limits::PAYLOAD_BYTES_MAX,
-            effects: EffectLimits::default(),
+            effects: handler.limits.effects,
             table_elements: handler.limits.table_elements,
             core_instances: handler.limits.core_instances,
             log_bytes: handler.limits.log_bytes,

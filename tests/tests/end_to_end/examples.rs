@@ -117,12 +117,26 @@ fn without_an_id_every_entry_counts_once_also_when_it_comes_again() {
 
 type Fields = BTreeMap<String, String>;
 
-/// Emitted messages on their way and at their target, by the source that `enrich` adds.
+/// Waits until every emitted message is at its target: no outbox holds any.
+fn until_relayed(world: &World) {
+    let mut redis = world.redis();
+    until("the outboxes are empty", || {
+        let waiting = |partition: u32| -> u64 {
+            redis::cmd("XLEN")
+                .arg(format!("seg:{{default/s/{partition}}}:outbox:g"))
+                .query(&mut redis)
+                .expect("XLEN")
+        };
+        let all: u64 = (0..PARTITIONS).map(waiting).sum();
+        (all == 0).then_some(())
+    });
+}
+
+/// Emitted messages at their target, by the source that `enrich` adds.
 fn emitted(world: &World) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<Fields>>) {
     let mut redis = world.redis();
     let mut places = Vec::new();
     for partition in 0..PARTITIONS {
-        places.push(format!("seg:{{default/s/{partition}}}:outbox:g"));
         places.push(format!("seg:{{default/enriched/{partition}}}:log"));
     }
     let (mut times, mut by_key) = (BTreeMap::new(), BTreeMap::new());
@@ -139,8 +153,7 @@ fn emitted(world: &World) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<Fields
                 .map(|pair| (pair[0].clone(), pair[1].clone()))
                 .collect();
             let source = format!("{} {}", fields["@source"], fields["@source-id"]);
-            // While a message is relayed, it may lie in both places for a moment; in one, never twice.
-            *times.entry(format!("{place} {source}")).or_insert(0) += 1;
+            *times.entry(source).or_insert(0) += 1;
             let messages: &mut Vec<_> = by_key.entry(fields["k"].clone()).or_default();
             messages.push(fields);
         }
@@ -164,6 +177,7 @@ fn enrich_emits_each_message_once_and_in_order_through_a_kill() {
     host.kill();
     let host = run(&world, "enrich", "emit=enriched");
     world.until_acked(PARTITIONS, "g");
+    until_relayed(&world);
     host.stop();
 
     let (times, by_key) = emitted(&world);
@@ -178,6 +192,29 @@ fn enrich_emits_each_message_once_and_in_order_through_a_kill() {
             assert!(message["@source"].starts_with("s/"), "{message:?}");
         }
     }
+}
+
+#[test]
+fn a_target_that_does_not_exist_is_told_when_the_host_starts() {
+    let world = World::with_stream(1, 10);
+    let enrich = guest("enrich");
+    let refused = world.run(&[
+        "run",
+        enrich.to_str().unwrap(),
+        "--stream",
+        "s",
+        "--group",
+        "g",
+        "--grant",
+        "emit=nowhere",
+    ]);
+    assert_eq!(refused.code(), Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("default/nowhere, which does not exist"),
+        "{refused:?}"
+    );
 }
 
 #[test]
