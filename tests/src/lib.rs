@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod chaos;
 pub mod conformance;
+pub mod fuzz;
 pub mod process;
 pub mod server;
 pub mod sim;

@@ -10,7 +10,7 @@ use segmenter_redis::ACL_RULES;
 
 use crate::process::until;
 
-const USER: &str = "segmenter";
+pub const USER: &str = "segmenter";
 const PASSWORD: &str = "test";
 
 /// What differs from a throw-away server without persistence.

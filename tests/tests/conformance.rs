@@ -44,6 +44,18 @@ cases! {
         another_shape_is_refused_and_told,
         a_stream_that_is_being_deleted_is_not_registered,
         a_deleted_stream_begins_anew_under_another_uid;
+    source:
+        a_stream_that_nobody_writes_yet_is_bound_once_it_is_there,
+        another_source_is_refused_and_told,
+        a_stream_of_our_own_is_not_bound_afterwards,
+        entries_from_before_and_after_it_was_bound_are_read_as_they_lie,
+        acked_entries_stay_and_the_lag_falls,
+        nothing_is_appended_to_what_others_write,
+        dead_letters_seek_and_skip_are_as_in_any_stream,
+        groups_of_others_are_left_as_they_are,
+        a_deleted_group_leaves_all_entries,
+        a_deleted_stream_leaves_what_others_wrote_and_is_bound_anew,
+        a_name_that_was_bound_may_become_a_stream_of_our_own;
     append:
         what_was_appended_is_read_whole_and_in_order,
         an_append_to_a_nearly_full_partition_accepts_a_prefix,

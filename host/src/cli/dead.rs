@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use segmenter_core::entry::{self, Entry, RawEntry};
+use segmenter_core::entry::{Entry, RawEntry};
+use segmenter_core::source::Layout;
 use segmenter_redis::admin::{self, DeadEntry};
 use serde::Serialize;
 use serde_json::Value;
@@ -67,13 +68,14 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> anyhow::Result
             id: ids,
         } => {
             let (id, info) = global.stream(&broker, &stream).await?;
+            let layout = Layout::of(info.source.clone());
             let mut missing: BTreeSet<_> = ids.iter().copied().collect();
             let mut shown = Ok(());
             // Ids are unique in a partition only: all that fit are shown.
             admin::dead_each(&broker, &id, info.shape, &group, |letter| {
                 if ids.contains(&letter.id) {
                     missing.remove(&letter.id);
-                    shown = show(&mut out, &letter);
+                    shown = show(&mut out, &layout, &letter);
                 }
                 match &shown {
                     Ok(()) => ControlFlow::Continue(()),
@@ -167,12 +169,12 @@ fn row(letter: &DeadEntry) -> Vec<String> {
     ]
 }
 
-fn show(out: &mut Out, letter: &DeadEntry) -> anyhow::Result<()> {
+fn show(out: &mut Out, layout: &Layout, letter: &DeadEntry) -> anyhow::Result<()> {
     let raw = RawEntry {
         id: letter.id,
         fields: letter.fields.clone(),
     };
-    let entry = entry::decode(raw, usize::MAX);
+    let entry = layout.decode(raw, usize::MAX);
     if out.format == Format::Json {
         let message = match &entry {
             Entry::Ours { content, .. } => Message::Ours(jsonl::Shown::of(content)),

@@ -9,6 +9,8 @@ mod append;
 mod args;
 mod dead;
 mod doctor;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod jsonl;
 mod operate;

@@ -12,7 +12,6 @@ use anyhow::{Context, anyhow, bail};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use indicatif::{ProgressBar, ProgressStyle};
-use segmenter_core::entry;
 use segmenter_core::lease::Epoch;
 use segmenter_core::limits;
 use segmenter_core::message::EntryId;
@@ -22,6 +21,7 @@ use segmenter_core::port::{
     Request, Verify,
 };
 use segmenter_core::relay::{Command, Event, Relay};
+use segmenter_core::source::Layout;
 use segmenter_redis::admin::{self, DeadEntry, StreamInfo};
 use segmenter_redis::{Broker, server_time_ms};
 use serde_json::json;
@@ -77,8 +77,25 @@ pub(super) async fn redrive(
     full_timeout: Duration,
 ) -> anyhow::Result<ExitCode> {
     let found = find(global, broker, stream, group, which, true).await?;
+    if let Some(source) = &found.info.source
+        && found
+            .letters
+            .values()
+            .flatten()
+            .any(|letter| letter.emitted_to.is_none())
+    {
+        bail!(
+            "stream {} reads {source}, which other programs write, so that its dead letters cannot be redriven: XADD what shall be handled again, then purge; what a handler emitted is redriven by its id or by --reason; nothing was done",
+            found.stream
+        );
+    }
     if let Some(to) = to {
-        global.stream(broker, to).await?;
+        let (to, info) = global.stream(broker, to).await?;
+        if let Some(source) = &info.source {
+            bail!(
+                "stream {to} reads {source}, which other programs write: XADD there appends; nothing was done"
+            );
+        }
     }
     let bar = progress(global.format, found.count(), "redriven");
     let mut redriven = 0;
@@ -176,9 +193,9 @@ async fn find(
         odd: Vec::new(),
     };
     let mut missing: BTreeSet<_> = which.id.iter().copied().collect();
-    let shape = found.info.shape;
+    let (shape, layout) = (found.info.shape, Layout::of(found.info.source.clone()));
     admin::dead_each(broker, &stream, shape, group, |letter| {
-        let message = entry::decode_letter(&letter.fields);
+        let message = layout.decode_letter(&letter.fields);
         let key = message.as_ref().ok().map(|(_, content)| content.key());
         if !which.choose(&letter, key, now_ms) {
             return ControlFlow::Continue(());

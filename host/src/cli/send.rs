@@ -149,6 +149,14 @@ async fn appender(
     args: &SendArgs,
 ) -> anyhow::Result<Appender<impl Fn(Append) -> Sending>> {
     let (stream, info) = global.stream(broker, &args.stream).await?;
+    if let Some(source) = &info.source {
+        bail!(
+            "stream {stream} reads {source}, which other programs write; send there as they do: XADD {} '*' {} KEY {} PAYLOAD",
+            source.redis_key(),
+            source.key_field(),
+            source.payload_field()
+        );
+    }
     let broker = broker.clone();
     Ok(Appender {
         send: move |append| Box::pin(execute(broker.clone(), append)) as Sending,
@@ -310,7 +318,7 @@ async fn reason<A>(
             };
             format!(
                 "partition {partition} is full: it holds its capacity of {} entries, and had no room for {full_timeout:?} (--full-timeout); {hint}",
-                shape.capacity()
+                shape.capacity().unwrap_or_default()
             )
         }
         Stop::Away(why) => format!(

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use segmenter_core::names::{Shape, Uid};
 use segmenter_core::port::{Register, RegisterReply, Reply, Request};
+use segmenter_core::source::Source;
 use segmenter_redis::admin::{self, Deleted};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Usage;
 use super::args::{Global, StreamCommand};
@@ -50,6 +51,7 @@ async fn create(
         stream: stream.clone(),
         shape,
         retain,
+        source: None,
         uid,
     });
     let reply = broker
@@ -60,6 +62,10 @@ async fn create(
         Reply::Register(RegisterReply::Registered { existed, .. }) => existed,
         Reply::Register(RegisterReply::ShapeDiffers { found }) => bail!(
             "stream {stream} exists with {found}; {shape} was asked for, but a stream's shape never changes. Use another name, or delete it first"
+        ),
+        Reply::Register(RegisterReply::SourceDiffers { found }) => bail!(
+            "stream {stream} exists and {}; that never changes. Use another name, or delete it first",
+            crate::host::bound(found.as_ref())
         ),
         Reply::Register(RegisterReply::Deleting) => bail!(
             "stream {stream} is being deleted; `segmenter stream delete {name}` finishes that"
@@ -101,6 +107,7 @@ async fn list(global: &Global) -> anyhow::Result<()> {
                     "partitions": info.shape.partitions(),
                     "capacity": info.shape.capacity(),
                     "retain": info.retain,
+                    "source": source(&info.source),
                     "deleting": info.deleting,
                 }))?;
             }
@@ -112,9 +119,15 @@ async fn list(global: &Global) -> anyhow::Result<()> {
                     vec![
                         name.to_string(),
                         info.shape.partitions().to_string(),
-                        info.shape.capacity().to_string(),
+                        info.shape
+                            .capacity()
+                            .map_or("-".to_owned(), |capacity| capacity.to_string()),
                         info.retain.to_string(),
-                        if info.deleting { "deleting" } else { "" }.to_owned(),
+                        match &info.source {
+                            _ if info.deleting => "deleting".to_owned(),
+                            Some(source) => format!("reads {source}"),
+                            None => String::new(),
+                        },
                     ]
                 })
                 .collect();
@@ -127,6 +140,16 @@ async fn list(global: &Global) -> anyhow::Result<()> {
         }
     }
     out.flush()
+}
+
+fn source(source: &Option<Source>) -> Value {
+    source.as_ref().map_or(Value::Null, |source| {
+        json!({
+            "redis_key": source.redis_key(),
+            "key_field": source.key_field(),
+            "payload_field": source.payload_field(),
+        })
+    })
 }
 
 async fn describe(global: &Global, name: &Name) -> anyhow::Result<()> {
@@ -166,14 +189,15 @@ async fn describe(global: &Global, name: &Name) -> anyhow::Result<()> {
                 "uid": info.uid.as_str(),
                 "capacity": info.shape.capacity(),
                 "retain": info.retain,
+                "source": source(&info.source),
                 "partitions": partitions,
             }))?;
         }
         Format::Human => {
-            out.line(&format!(
-                "stream {stream}: {}, retain {}",
-                info.shape, info.retain
-            ))?;
+            out.line(&match &info.source {
+                Some(source) => format!("stream {stream} reads {source}, and never trims it"),
+                None => format!("stream {stream}: {}, retain {}", info.shape, info.retain),
+            })?;
             let rows: Vec<_> = partitions
                 .iter()
                 .map(|p| {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags};
-use segmenter_core::entry::{self, Entry, RawEntry};
+use segmenter_core::entry::{Entry, RawEntry};
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::EntryId;
 use segmenter_core::names::Partition;
+use segmenter_core::source::Layout;
 use segmenter_redis::{Delivery, Reader, admin};
 use serde::Serialize;
 use serde_json::json;
@@ -29,6 +30,7 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
     let described = admin::describe_stream(&broker, &stream, info.shape)
         .await
         .with_context(|| format!("looking at stream {stream}"))?;
+    let layout = Layout::of(info.source);
     let mut starts = Vec::new();
     for partition in described {
         let start = match (&args.from, &args.group) {
@@ -84,7 +86,7 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
                 let Some((partition, entries)) = reply else { break };
                 let Some(last) = entries.last().map(|entry| entry.id) else { continue };
                 for entry in entries {
-                    show(&mut out, partition, entry)?;
+                    show(&mut out, &layout, partition, entry)?;
                 }
                 out.flush()?;
                 reader.ask(partition, Epoch(0), last);
@@ -137,9 +139,9 @@ fn before(id: EntryId) -> EntryId {
     }
 }
 
-fn show(out: &mut Out, partition: Partition, raw: RawEntry) -> anyhow::Result<()> {
+fn show(out: &mut Out, layout: &Layout, partition: Partition, raw: RawEntry) -> anyhow::Result<()> {
     let id = raw.id;
-    let entry = entry::decode(raw, usize::MAX);
+    let entry = layout.decode(raw, usize::MAX);
     match (out.format, &entry) {
         (Format::Json, Entry::Ours { content, .. }) => out.object(&Line {
             partition: partition.0,

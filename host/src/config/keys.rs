@@ -82,10 +82,20 @@ impl<'a> Keys<'a> {
         self.error_at(self.span.clone(), format!("{key} is missing"))
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     fn take(&mut self, key: &str) -> Option<DeValue<'a>> {
         let value = self.table.remove(key)?;
         self.last = value.span();
         Some(value.into_inner())
+    }
+
+    /// For errors in a key that is refused whatever it holds.
+    pub(super) fn refused(&mut self, key: &str, why: String) -> ConfigError {
+        self.take(key);
+        self.error(format!("{key} {why}"))
     }
 
     pub(super) fn text(&mut self, key: &str) -> Result<Option<String>> {

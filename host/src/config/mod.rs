@@ -15,6 +15,7 @@ use segmenter_core::consumer::Exhausted;
 use segmenter_core::effects::EffectLimits;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
 use segmenter_core::port::Start;
+use segmenter_core::source::Source;
 use segmenter_wasm::{Grants, Recycle};
 
 pub(crate) use grants::flag as grant;
@@ -60,6 +61,8 @@ pub struct StreamConfig {
     pub shape: Shape,
     /// Acked entries kept per partition while there is room: 0, unless set, up to the capacity.
     pub retain: u64,
+    /// Other programs write it, as it is.
+    pub source: Option<Source>,
 }
 
 #[derive(Debug, Clone)]

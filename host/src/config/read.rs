@@ -9,6 +9,7 @@ use segmenter_core::effects::EffectLimits;
 use segmenter_core::limits::PARTITIONS_MAX;
 use segmenter_core::names::{Namespace, Shape};
 use segmenter_core::port::Start;
+use segmenter_core::source::Source;
 use segmenter_wasm::{CORE_INSTANCES_MAX, Grants, Recycle};
 
 use super::grants;
@@ -31,7 +32,8 @@ const ROOT: &[&str] = &[
     "handler",
 ];
 const REDIS: &[&str] = &["url", "password_file"];
-const STREAM: &[&str] = &["name", "partitions", "capacity", "retain"];
+const STREAM: &[&str] = &["name", "partitions", "capacity", "retain", "source"];
+const SOURCE: &[&str] = &["redis_key", "key_field", "payload_field"];
 const HANDLER: &[&str] = &[
     "name",
     "stream",
@@ -98,6 +100,24 @@ fn redis(mut keys: Keys<'_>, folder: &Path) -> Result<RedisConfig> {
 
 fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
     let name = keys.needed("name")?;
+    if let Some(source) = keys.table("source", SOURCE)? {
+        for (not, why) in [
+            ("partitions", "it has one partition, as it is one stream"),
+            ("capacity", "nothing of ours bounds what others write"),
+            ("retain", "it is never trimmed"),
+        ] {
+            if keys.has(not) {
+                let why = format!("goes not with source: {why}; leave it out");
+                return Err(keys.refused(not, why));
+            }
+        }
+        return Ok(StreamConfig {
+            name,
+            shape: Shape::SOURCE,
+            retain: 0,
+            source: Some(self::source(source)?),
+        });
+    }
     let partitions = keys.needed_count("partitions")?;
     let partitions = u32::try_from(partitions).map_err(|_| {
         keys.error(format!(
@@ -116,7 +136,15 @@ fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
         name,
         shape,
         retain,
+        source: None,
     })
+}
+
+fn source(mut keys: Keys<'_>) -> Result<Source> {
+    let redis_key = keys.needed_text("redis_key")?;
+    let key_field = keys.needed_text("key_field")?;
+    let payload_field = keys.needed_text("payload_field")?;
+    Source::new(redis_key, key_field, payload_field).map_err(|e| keys.error(e.to_string()))
 }
 
 fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {

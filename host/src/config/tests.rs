@@ -266,6 +266,46 @@ fn two_of_a_kind_are_refused() {
     check(&stream.repeat(2), &["[[stream]]", "\"s\""]);
 }
 
+#[test]
+fn a_source_has_one_partition_and_nothing_that_bounds_it() {
+    let source =
+        "source = { redis_key = \"events\", key_field = \"user\", payload_field = \"body\" }";
+    let text = format!("[[stream]]\nname = \"legacy\"\n{source}\n");
+    let config = Config::parse(&text, Path::new("dir")).unwrap();
+    let stream = &config.streams[0];
+    assert_eq!((stream.shape, stream.retain), (Shape::SOURCE, 0));
+    let bound = stream.source.as_ref().expect("a source");
+    assert_eq!(bound.redis_key(), "events");
+    for (more, says) in [
+        (
+            "partitions = 1",
+            "partitions goes not with source: it has one partition",
+        ),
+        (
+            "capacity = 9",
+            "capacity goes not with source: nothing of ours bounds",
+        ),
+        (
+            "retain = 0",
+            "retain goes not with source: it is never trimmed",
+        ),
+    ] {
+        check(&format!("{text}{more}\n"), &[says, "legacy"]);
+    }
+    for (from, to, says) in [
+        ("events", "seg:{a/b/0}:log", "begins with seg:"),
+        ("user", "body", "both \"body\""),
+        (
+            "payload_field",
+            "payload_feld",
+            "did you mean \"payload_field\"?",
+        ),
+        (", key_field = \"user\"", "", "key_field is missing"),
+    ] {
+        check(&text.replace(from, to), &[says]);
+    }
+}
+
 /// [`WHOLE`] with this in its grants.
 fn granting(grants: &str) -> String {
     WHOLE.replacen(

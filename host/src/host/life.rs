@@ -12,6 +12,7 @@ use segmenter_core::backoff::Backoff;
 use segmenter_core::member::Exit;
 use segmenter_core::names::{Incarnation, MemberId};
 use segmenter_core::port::{Failure, Start};
+use segmenter_core::source::Layout;
 use segmenter_core::time::Duration;
 use segmenter_redis::Broker;
 use segmenter_redis::admin::StreamInfo;
@@ -63,6 +64,7 @@ impl<H: Handler> Life<H> {
                 say: self.say.clone(),
                 uid: self.found.uid.clone(),
                 shape: self.found.shape,
+                layout: Layout::of(self.found.source.clone()),
                 member: self.member.clone(),
                 // What an earlier supervisor left in the air must not pass for this one's.
                 incarnation: Incarnation::new(random::name()).expect("hex digits are a name"),

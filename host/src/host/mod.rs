@@ -32,6 +32,7 @@ use segmenter_redis::{Address, Broker};
 use tokio::sync::{oneshot, watch};
 
 pub use handler::{Diagnosis, Handler, Instance};
+pub(crate) use prepare::bound;
 pub(crate) use random::name as random_name;
 
 use crate::config::{Config, StreamConfig};

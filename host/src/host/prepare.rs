@@ -11,6 +11,7 @@ use segmenter_core::names::{Namespace, Partition, StreamId, Uid};
 use segmenter_core::port::{
     EnsureGroup, EnsureGroupReply, Register, RegisterReply, Reply, Request,
 };
+use segmenter_core::source::Source;
 use segmenter_redis::admin::{self, StreamInfo};
 use segmenter_redis::{Address, Broker, doctor};
 use segmenter_wasm::{Engine, EngineConfig, Limits, Module};
@@ -239,6 +240,14 @@ pub(super) async fn streams(broker: &Broker, config: &Config, say: &Say) -> anyh
     Ok(())
 }
 
+/// What a stream reads.
+pub(crate) fn bound(source: Option<&Source>) -> String {
+    match source {
+        Some(source) => format!("reads {source}"),
+        None => "holds entries of its own".to_owned(),
+    }
+}
+
 /// Registers one stream.
 pub(super) async fn stream(
     broker: &Broker,
@@ -254,6 +263,7 @@ pub(super) async fn stream(
         stream: id.clone(),
         shape: stream.shape,
         retain: Some(stream.retain),
+        source: stream.source.clone(),
         uid: Uid::new(random::name()).context("uid")?,
     });
     let reply = broker
@@ -272,6 +282,11 @@ pub(super) async fn stream(
         Reply::Register(RegisterReply::ShapeDiffers { found }) => bail!(
             "stream {id} exists with {found}, but the configuration says {}; a stream's shape never changes: correct the configuration, or use another name",
             stream.shape
+        ),
+        Reply::Register(RegisterReply::SourceDiffers { found }) => bail!(
+            "stream {id} exists and {}, but the configuration says that it {}; that never changes: correct the configuration, or use another name",
+            bound(found.as_ref()),
+            bound(stream.source.as_ref())
         ),
         Reply::Register(RegisterReply::Deleting) => bail!(
             "stream {id} is being deleted; finish that with `segmenter stream delete {}`, then start again",

@@ -2,7 +2,7 @@
 //! tells it what came of it. It decides nothing itself. `dead redrive` carries out the same commands.
 
 use segmenter_core::consumer;
-use segmenter_core::names::{GroupName, Partition, Source, StreamId};
+use segmenter_core::names::{GroupName, Partition, Sender, StreamId};
 use segmenter_core::port::{AppendFrom, Bury, Failure, LoadOutbox, Relayed, Reply, Request};
 use segmenter_core::relay::{Command, Event, Relay, Room, Target};
 use segmenter_redis::{Broker, admin};
@@ -191,7 +191,7 @@ pub(crate) async fn ask(broker: &Broker, outbox: &Outbox, command: Command) -> O
             after,
             messages,
         } => {
-            let source = Source::outbox(&stream, partition, &group);
+            let source = Sender::outbox(&stream, partition, &group);
             let request = Request::AppendFrom(AppendFrom {
                 stream: StreamId {
                     namespace: stream.namespace,

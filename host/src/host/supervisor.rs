@@ -12,6 +12,7 @@ use segmenter_core::port::{
     Failure, Install, InstallReply, Reply, Request, Sync, SyncReply, Verify,
 };
 use segmenter_core::relay;
+use segmenter_core::source::Layout;
 use segmenter_core::time::{Duration, Time};
 use segmenter_redis::{Broker, Delivery, Reader, Subscription};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +33,7 @@ pub(super) struct Supervisor<H> {
     pub(super) say: Say,
     pub(super) uid: Uid,
     pub(super) shape: Shape,
+    pub(super) layout: Layout,
     pub(super) member: MemberId,
     pub(super) incarnation: Incarnation,
 }
@@ -269,6 +271,7 @@ impl<H: Handler> Supervisor<H> {
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
                 payload_max: self.plan.payload_max,
+                layout: self.layout.clone(),
                 seed: noise.wrapping_add(u64::from(partition.0)),
             });
             let worker = Worker::new(

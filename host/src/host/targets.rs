@@ -1,6 +1,6 @@
-//! Where handlers emit to: every target must exist when the host starts, and a cycle is warned about, since
-//! a handler that emits more than it handles into its own input fills any bound. Must not know how an
-//! emitted message travels.
+//! Where handlers emit to: every target must exist and be ours to write when the host starts, and a cycle
+//! is warned about, since a handler that emits more than it handles into its own input fills any bound.
+//! Must not know how an emitted message travels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +20,12 @@ pub(super) async fn check(broker: &Broker, plan: &Plan) -> anyhow::Result<()> {
         let found = admin::find_stream(broker, &target)
             .await
             .with_context(|| format!("looking up stream {target}"))?;
+        if let Some(source) = found.as_ref().and_then(|info| info.source.as_ref()) {
+            bail!(
+                "handler {} may emit to stream {target}, which reads {source}; other programs write it, and nothing is appended there: grant another stream",
+                plan.handler
+            );
+        }
         if found.is_none_or(|info| info.deleting) {
             bail!(
                 "handler {} may emit to stream {target}, which does not exist; create it with `segmenter --namespace {} stream create {to} --partitions N --capacity N`, or add a [[stream]] table to the configuration",

@@ -25,7 +25,8 @@ pub enum Event<'a> {
     Registered {
         stream: String,
         partitions: u32,
-        capacity: u64,
+        /// `None`: others write it, and nothing of ours bounds it.
+        capacity: Option<u64>,
         existed: bool,
     },
     /// A member of a generation, with these partitions; without any it stands by.
@@ -201,10 +202,14 @@ impl Event<'_> {
                 partitions,
                 capacity,
                 existed,
-            } => format!(
-                "stream {stream}: {partitions} partitions of {capacity} entries{}",
-                if *existed { "" } else { ", created" }
-            ),
+            } => {
+                let shape = match capacity {
+                    Some(capacity) => format!("{partitions} partitions of {capacity} entries"),
+                    None => "bound to a stream that others write".to_owned(),
+                };
+                let new = if *existed { "" } else { ", created" };
+                format!("stream {stream}: {shape}{new}")
+            }
             Event::Assigned {
                 handler,
                 generation,

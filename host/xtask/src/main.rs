@@ -4,6 +4,7 @@
 mod cache;
 mod cargo;
 mod demo;
+mod fuzz;
 mod guests;
 mod measure;
 mod server;
@@ -77,6 +78,12 @@ enum Command {
         #[arg(long, default_value_t = 100_000, value_name = "N")]
         calls: u32,
     },
+    /// Looks for inputs that break a parser, led by coverage: jsonl, config, entry, replies, component
+    Fuzz {
+        target: String,
+        #[arg(long, default_value_t = 120, value_name = "S")]
+        seconds: u64,
+    },
     /// A throw-away server on 127.0.0.1:6379 for trying things, until Ctrl-C
     Server {
         #[arg(long, default_value_t = 6379)]
@@ -112,6 +119,7 @@ fn main() -> ExitCode {
         }
         Command::Sim { args } => measure::alone("sim", &args),
         Command::Soak { calls } => soak::run(calls),
+        Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Command::Server { port } => server::run(port),
     };
     match result {

@@ -105,6 +105,8 @@ const UNIT: &[&str] = &[
     "vectors",
     "--test",
     "simulation",
+    "--test",
+    "fuzz",
 ];
 /// What is held against a server.
 const SERVER: &[&str] = &[

@@ -21,6 +21,7 @@ use segmenter_core::port::{
     Reply, Request, Resume, ResumeReply, Seek, SeekReply, Stamped, Sync, SyncKind, SyncReply,
     Verify, VerifyReply,
 };
+use segmenter_core::source::Source;
 
 use members::Members;
 use partition::Log;
@@ -31,6 +32,8 @@ pub struct MemoryBroker {
     groups: BTreeMap<(StreamId, GroupName), Members>,
     news: Vec<(StreamId, GroupName, News)>,
     mutations: Mutations,
+    /// Streams that others write, by their keys, while none of ours is bound to them.
+    sources: BTreeMap<String, Log>,
 }
 
 /// Protections that are taken out, to see whether a test notices. None, unless asked for.
@@ -70,8 +73,17 @@ struct Stream {
     uid: Uid,
     shape: Shape,
     retain: u64,
+    source: Option<Source>,
     deleting: bool,
     partitions: Vec<Log>,
+}
+
+impl Stream {
+    fn reads(&self, redis_key: &str) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|source| source.redis_key() == redis_key)
+    }
 }
 
 /// A member as the next assignment finds it.
@@ -105,9 +117,9 @@ impl MemoryBroker {
     /// Executes a request at `now_us` of the broker's clock.
     pub fn execute(&mut self, now_us: u64, request: Request) -> Result<Reply, Failure> {
         Ok(match request {
-            Request::Register(r) => Reply::Register(self.register(r)),
+            Request::Register(r) => Reply::Register(self.register(r)?),
             Request::EnsureGroup(r) => Reply::EnsureGroup(self.ensure_group(r)),
-            Request::Append(r) => Reply::Append(self.append(now_us, r)),
+            Request::Append(r) => Reply::Append(self.append(now_us, r)?),
             Request::Read(r) => Reply::Read(self.read(&r)),
             Request::Acquire(r) => Reply::Acquire(self.acquire(now_us, r)),
             Request::Commit(r) => Reply::Commit(self.commit(now_us, r)?),
@@ -120,7 +132,7 @@ impl MemoryBroker {
             Request::LoadState(r) => Reply::LoadState(LoadStateReply {
                 values: self.state(&r.stream, r.partition, &r.group),
             }),
-            Request::AppendFrom(r) => Reply::AppendFrom(self.append_from(now_us, r)),
+            Request::AppendFrom(r) => Reply::AppendFrom(self.append_from(now_us, r)?),
             Request::LoadOutbox(r) => Reply::LoadOutbox(LoadOutboxReply {
                 waiting: self
                     .partition(&r.stream, r.partition)
@@ -136,7 +148,7 @@ impl MemoryBroker {
                 Some(log) => log.bury(now_us / 1_000, r),
                 None => BuryReply::Fenced,
             }),
-            Request::Redrive(r) => Reply::Redrive(self.redrive(now_us, r)),
+            Request::Redrive(r) => Reply::Redrive(self.redrive(now_us, r)?),
             Request::Purge(r) => Reply::Purge(PurgeReply {
                 removed: self
                     .partition_mut(&r.stream, r.partition)
@@ -236,6 +248,34 @@ impl MemoryBroker {
         self.partition_mut(stream, partition)?.add(id, fields)
     }
 
+    /// The same in a stream of their own, which comes to be by that.
+    pub fn add_to_source(
+        &mut self,
+        redis_key: &str,
+        id: EntryId,
+        fields: Fields,
+    ) -> Option<EntryId> {
+        let bound = self.streams.values_mut().find(|s| s.reads(redis_key));
+        let log = match bound {
+            Some(stream) => stream.partitions.first_mut()?,
+            None => {
+                let key = redis_key.to_owned();
+                self.sources.entry(key).or_insert_with(Log::of_others)
+            }
+        };
+        log.add(id, fields)
+    }
+
+    pub fn source_log(&self, redis_key: &str) -> Vec<RawEntry> {
+        let bound = self.streams.values().find(|s| s.reads(redis_key));
+        let log = match bound {
+            Some(stream) => stream.partitions.first(),
+            None => self.sources.get(redis_key),
+        };
+        log.map(|log| log.entries().cloned().collect())
+            .unwrap_or_default()
+    }
+
     /// Someone else deletes an entry, as XDEL.
     pub fn remove(&mut self, stream: &StreamId, partition: Partition, id: EntryId) -> bool {
         self.partition_mut(stream, partition)
@@ -266,7 +306,15 @@ impl MemoryBroker {
 
     pub fn delete_stream(&mut self, stream: &StreamId) -> bool {
         self.groups.retain(|(of, _), _| of != stream);
-        self.streams.remove(stream).is_some()
+        let Some(deleted) = self.streams.remove(stream) else {
+            return false;
+        };
+        if let Some(source) = deleted.source {
+            let logs = deleted.partitions.into_iter();
+            let left = logs.map(|log| (source.redis_key().to_owned(), log.left_to_others()));
+            self.sources.extend(left);
+        }
+        true
     }
 
     /// An operator deletes a group: from all partitions, then its membership, then its members are told.
@@ -328,31 +376,42 @@ impl MemoryBroker {
         stream.partitions.get_mut(index(partition))
     }
 
-    fn register(&mut self, r: Register) -> RegisterReply {
+    fn register(&mut self, r: Register) -> Result<RegisterReply, Failure> {
         let existed = self.streams.contains_key(&r.stream);
         let mutations = self.mutations;
+        let mut partitions: Vec<_> = r.shape.all().map(|_| Log::new(mutations)).collect();
+        if let (Some(source), false) = (&r.source, existed) {
+            let log = self.sources.remove(source.redis_key());
+            let none = || Failure::NotDone(format!("no stream {:?} yet", source.redis_key()));
+            partitions = vec![log.ok_or_else(none)?];
+        }
         let stream = self.streams.entry(r.stream).or_insert_with(|| Stream {
             uid: r.uid,
             shape: r.shape,
             retain: r.retain.unwrap_or(0),
+            source: r.source.clone(),
             deleting: false,
-            partitions: r.shape.all().map(|_| Log::new(mutations)).collect(),
+            partitions,
         });
         if stream.deleting {
-            return RegisterReply::Deleting;
+            return Ok(RegisterReply::Deleting);
+        }
+        if stream.source != r.source {
+            let found = stream.source.clone();
+            return Ok(RegisterReply::SourceDiffers { found });
         }
         if stream.shape != r.shape {
-            return RegisterReply::ShapeDiffers {
+            return Ok(RegisterReply::ShapeDiffers {
                 found: stream.shape,
-            };
+            });
         }
         if let Some(retain) = r.retain {
             stream.retain = retain;
         }
-        RegisterReply::Registered {
+        Ok(RegisterReply::Registered {
             uid: stream.uid.clone(),
             existed,
-        }
+        })
     }
 
     fn ensure_group(&mut self, r: EnsureGroup) -> EnsureGroupReply {
@@ -362,25 +421,31 @@ impl MemoryBroker {
         }
     }
 
-    fn append(&mut self, now_us: u64, r: Append) -> AppendReply {
+    fn append(&mut self, now_us: u64, r: Append) -> Result<AppendReply, Failure> {
         let Some(stream) = self.streams.get_mut(&r.stream).filter(|s| s.uid == r.uid) else {
-            return AppendReply::StreamGone;
+            return Ok(AppendReply::StreamGone);
         };
-        let (capacity, retain) = (stream.shape.capacity(), stream.retain);
-        match stream.partitions.get_mut(index(r.partition)) {
+        let Some(capacity) = stream.shape.capacity() else {
+            return Err(Failure::Fatal("other programs write it".to_owned()));
+        };
+        let retain = stream.retain;
+        Ok(match stream.partitions.get_mut(index(r.partition)) {
             Some(log) => AppendReply::Appended {
                 ids: log.append(now_us / 1_000, &r.messages, capacity, retain),
             },
             None => AppendReply::StreamGone,
-        }
+        })
     }
 
-    fn append_from(&mut self, now_us: u64, r: AppendFrom) -> AppendFromReply {
+    fn append_from(&mut self, now_us: u64, r: AppendFrom) -> Result<AppendFromReply, Failure> {
         let Some(stream) = self.streams.get_mut(&r.stream).filter(|s| s.uid == r.uid) else {
-            return AppendFromReply::StreamGone;
+            return Ok(AppendFromReply::StreamGone);
         };
-        let (capacity, retain) = (stream.shape.capacity(), stream.retain);
-        match stream.partitions.get_mut(index(r.partition)) {
+        let Some(capacity) = stream.shape.capacity() else {
+            return Err(Failure::Fatal("other programs write it".to_owned()));
+        };
+        let retain = stream.retain;
+        Ok(match stream.partitions.get_mut(index(r.partition)) {
             Some(log) if r.after.is_some() && log.last_of(&r.source) < r.after => {
                 AppendFromReply::Behind
             }
@@ -388,18 +453,27 @@ impl MemoryBroker {
                 ids: log.append_from(now_us / 1_000, r.source, &r.messages, capacity, retain),
             },
             None => AppendFromReply::StreamGone,
-        }
+        })
     }
 
-    fn redrive(&mut self, now_us: u64, r: Redrive) -> RedriveReply {
+    fn redrive(&mut self, now_us: u64, r: Redrive) -> Result<RedriveReply, Failure> {
+        let back = r.letters.iter().any(|letter| letter.to == r.stream.stream);
+        if back
+            && self
+                .streams
+                .get(&r.stream)
+                .is_some_and(|s| s.source.is_some())
+        {
+            return Err(Failure::Fatal("other programs write it".to_owned()));
+        }
         let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
-            return RedriveReply::StreamGone;
+            return Ok(RedriveReply::StreamGone);
         };
         let Some((epoch, letters)) = log.redrive(&r.group, &r.letters, now_us) else {
-            return RedriveReply::GroupGone;
+            return Ok(RedriveReply::GroupGone);
         };
         self.news.push((r.stream, r.group, News::Changed));
-        RedriveReply::Moved { epoch, letters }
+        Ok(RedriveReply::Moved { epoch, letters })
     }
 
     fn read(&self, r: &Read) -> ReadReply {

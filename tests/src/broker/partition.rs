@@ -7,7 +7,7 @@ use segmenter_core::entry::{self, Fields, RawEntry, decode_letter, encode, encod
 use segmenter_core::lease::{Epoch, Lease};
 use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
-use segmenter_core::names::{GroupName, Source};
+use segmenter_core::names::{GroupName, Sender};
 use segmenter_core::port::{
     Bury, BuryReply, Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Outgoing,
     Position, Redriven, Sourced, Stamped, Start, Waiting,
@@ -30,10 +30,12 @@ pub(super) struct Log {
     foreign: BTreeMap<GroupName, Foreign>,
     dead: BTreeMap<GroupName, Vec<KeptDead>>,
     mutations: Mutations,
+    /// Others write it: nothing is trimmed.
+    theirs: bool,
     state: BTreeMap<GroupName, BTreeMap<String, Vec<u8>>>,
     outbox: BTreeMap<GroupName, Outbox>,
     /// The last stamp of each source that appended here.
-    from: BTreeMap<Source, EntryId>,
+    from: BTreeMap<Sender, EntryId>,
     /// The last id that was given to a dead letter.
     dead_last: EntryId,
 }
@@ -53,10 +55,28 @@ struct Foreign {
 }
 
 impl Log {
+    pub(super) fn of_others() -> Log {
+        Log {
+            theirs: true,
+            ..Log::default()
+        }
+    }
+
     pub(super) fn new(mutations: Mutations) -> Log {
         Log {
             mutations,
             ..Log::default()
+        }
+    }
+
+    /// Without anything of ours.
+    pub(super) fn left_to_others(self) -> Log {
+        Log {
+            leases: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            state: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            ..self
         }
     }
 
@@ -204,14 +224,14 @@ impl Log {
     }
 
     /// The last stamp that came from there.
-    pub(super) fn last_of(&self, source: &Source) -> Option<EntryId> {
+    pub(super) fn last_of(&self, source: &Sender) -> Option<EntryId> {
         self.from.get(source).copied()
     }
 
     pub(super) fn append_from(
         &mut self,
         now_ms: u64,
-        source: Source,
+        source: Sender,
         messages: &[Sourced],
         capacity: u64,
         retain: u64,
@@ -489,6 +509,9 @@ impl Log {
     /// Drops entries that no group needs; how many. `need` `None`: a routine trim, which keeps `retain`
     /// of them; else a full partition, which drops as many as it needs if some are retained.
     fn trim(&mut self, need: Option<u64>, retain: u64) -> u64 {
+        if self.theirs {
+            return 0;
+        }
         let Some((mut keep_from, behind)) = self.needed() else {
             return 0;
         };

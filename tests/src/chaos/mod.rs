@@ -8,7 +8,7 @@
 //! Record + Witness + Incidents ──▶ judge ──▶ Report
 //! ```
 
-mod chance;
+pub(crate) mod chance;
 mod clock;
 mod fleet;
 mod gaps;

@@ -73,6 +73,13 @@ impl Subject for MemorySubject {
         let added = self.broker.add(stream, partition, id, fields);
         assert!(added.is_some(), "{id} is not above the last");
     }
+    fn add_to_source(&mut self, redis_key: &str, id: EntryId, fields: Fields) {
+        let added = self.broker.add_to_source(redis_key, id, fields);
+        assert!(added.is_some(), "{id} is not above the last");
+    }
+    fn source_log(&mut self, redis_key: &str) -> Vec<RawEntry> {
+        self.broker.source_log(redis_key)
+    }
     fn remove(&mut self, stream: &StreamId, partition: Partition, id: EntryId) {
         assert!(self.broker.remove(stream, partition, id), "no entry {id}");
     }

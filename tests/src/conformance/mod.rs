@@ -52,6 +52,10 @@ pub trait Subject {
     fn lag(&mut self, stream: &StreamId, partition: Partition, group: &GroupName) -> Option<u64>;
     /// Someone else writes an entry with this id.
     fn add(&mut self, stream: &StreamId, partition: Partition, id: EntryId, fields: Fields);
+    /// Someone else writes an entry with this id to a stream of theirs, which comes to be by that.
+    fn add_to_source(&mut self, redis_key: &str, id: EntryId, fields: Fields);
+    /// What lies there.
+    fn source_log(&mut self, redis_key: &str) -> Vec<RawEntry>;
     /// Someone else deletes an entry in the middle.
     fn remove(&mut self, stream: &StreamId, partition: Partition, id: EntryId);
     /// Someone else makes a Redis group that begins after `after`, and has `pending` entries delivered.

@@ -64,6 +64,12 @@ impl RealSubject {
             .unwrap_or_else(|e| panic!("{parts:?}: {e}"))
     }
 
+    fn log_key(&self, stream: &StreamId, partition: Partition) -> String {
+        let place = self.runtime.block_on(self.broker.place(stream));
+        let place = place.unwrap_or_else(|e| panic!("{e}"));
+        place.key(Key::Log(stream, partition)).to_string()
+    }
+
     /// What XINFO GROUPS says of one group.
     pub fn mirror(
         &mut self,
@@ -71,7 +77,7 @@ impl RealSubject {
         partition: Partition,
         group: &GroupName,
     ) -> Option<HashMap<String, Value>> {
-        let key = Key::Log(stream, partition).to_string();
+        let key = self.log_key(stream, partition);
         let groups: Vec<HashMap<String, Value>> = self.command(&["XINFO", "GROUPS", &key]);
         groups.into_iter().find(|g| {
             let name = g.get("name").cloned().expect("a group has a name");
@@ -107,18 +113,8 @@ impl Subject for RealSubject {
         }
     }
     fn log(&mut self, stream: &StreamId, partition: Partition) -> Vec<RawEntry> {
-        let key = Key::Log(stream, partition).to_string();
-        let entries: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", &key, "-", "+"]);
-        entries
-            .into_iter()
-            .map(|(id, flat)| RawEntry {
-                id: id.parse().expect("an id"),
-                fields: flat
-                    .chunks(2)
-                    .map(|f| (f[0].clone(), f[1].clone()))
-                    .collect(),
-            })
-            .collect()
+        let key = self.log_key(stream, partition);
+        self.source_log(&key)
     }
     fn dead(
         &mut self,
@@ -204,17 +200,36 @@ impl Subject for RealSubject {
         redis::from_redis_value(lag).ok()
     }
     fn add(&mut self, stream: &StreamId, partition: Partition, id: EntryId, fields: Fields) {
-        let key = Key::Log(stream, partition).to_string();
+        let key = self.log_key(stream, partition);
+        self.add_to_source(&key, id, fields);
+    }
+    fn add_to_source(&mut self, redis_key: &str, id: EntryId, fields: Fields) {
+        // The user under test may do nothing outside of seg:* by itself.
+        let rule = format!("~{redis_key}");
+        let _: Value = self.command(&["ACL", "SETUSER", crate::server::USER, &rule]);
         let mut command = redis::cmd("XADD");
-        command.arg(key).arg(id.to_string());
+        command.arg(redis_key).arg(id.to_string());
         for (name, value) in &fields {
             command.arg(name).arg(value);
         }
         let added: String = command.query(&mut self.hands).expect("XADD");
         assert_eq!(added, id.to_string());
     }
+    fn source_log(&mut self, redis_key: &str) -> Vec<RawEntry> {
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", redis_key, "-", "+"]);
+        entries
+            .into_iter()
+            .map(|(id, flat)| RawEntry {
+                id: id.parse().expect("an id"),
+                fields: flat
+                    .chunks(2)
+                    .map(|f| (f[0].clone(), f[1].clone()))
+                    .collect(),
+            })
+            .collect()
+    }
     fn remove(&mut self, stream: &StreamId, partition: Partition, id: EntryId) {
-        let key = Key::Log(stream, partition).to_string();
+        let key = self.log_key(stream, partition);
         let removed: u64 = self.command(&["XDEL", &key, &id.to_string()]);
         assert_eq!(removed, 1, "no entry {id}");
     }
@@ -226,7 +241,7 @@ impl Subject for RealSubject {
         after: EntryId,
         pending: usize,
     ) {
-        let key = Key::Log(stream, partition).to_string();
+        let key = self.log_key(stream, partition);
         let (group, after) = (group.as_str(), after.to_string());
         let _: Value = self.command(&["XGROUP", "CREATE", &key, group, &after]);
         if pending > 0 {

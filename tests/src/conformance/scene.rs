@@ -18,6 +18,7 @@ use segmenter_core::port::{
     Position, Read, Register, RegisterReply, Release, ReleaseReply, Reply, Request, Resume,
     ResumeReply, Seek, SeekReply, Stamped, Start, Sync, SyncReply, Verify,
 };
+use segmenter_core::source::Source;
 
 use super::Subject;
 
@@ -95,18 +96,23 @@ impl<'a> Scene<'a> {
         capacity: u64,
         retain: u64,
     ) -> Scene<'a> {
-        let mut scene = Scene {
-            subject,
-            stream: stream_id("orders"),
-            uid: Uid::new("uid-1").expect("a name"),
-            group: group("billing"),
-        };
+        let mut scene = Scene::bare(subject);
         let reply = scene.register("uid-1", shape(partitions, capacity), Some(retain));
         assert!(
             matches!(reply, RegisterReply::Registered { existed: false, .. }),
             "{reply:?}"
         );
         scene
+    }
+
+    /// Names, and nothing behind them yet.
+    pub fn bare(subject: &'a mut dyn Subject) -> Scene<'a> {
+        Scene {
+            subject,
+            stream: stream_id("orders"),
+            uid: Uid::new("uid-1").expect("a name"),
+            group: group("billing"),
+        }
     }
 
     /// The same with the group `billing` from the beginning in partition 0.
@@ -121,9 +127,22 @@ impl<'a> Scene<'a> {
             stream: self.stream.clone(),
             shape,
             retain,
+            source: None,
             uid: Uid::new(uid).expect("a name"),
         };
         answer!(self.subject, Register, request).expect("an answer")
+    }
+
+    /// Binds the stream to one that others write.
+    pub fn bind(&mut self, uid: &str, source: Source) -> Result<RegisterReply, Failure> {
+        let request = Register {
+            stream: self.stream.clone(),
+            shape: Shape::SOURCE,
+            retain: None,
+            source: Some(source),
+            uid: Uid::new(uid).expect("a name"),
+        };
+        answer!(self.subject, Register, request)
     }
 
     /// Deletes the stream and creates it anew with another uid; the scene keeps the old uid.

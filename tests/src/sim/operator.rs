@@ -152,6 +152,7 @@ impl World {
             stream,
             shape: self.shape,
             retain: None,
+            source: None,
             uid: "operator".parse().expect("a name"),
         });
         match self.execute(register) {

@@ -39,11 +39,13 @@ impl World {
                     stream: self.streams[stream].clone(),
                     shape: self.shape,
                     retain: Some(self.plan.retain),
+                    source: None,
                     uid: format!("u{}", self.rng.next()).parse().expect("a name"),
                 }),
                 Step::RegisterTarget => Request::Register(Register {
                     stream: self.target.clone(),
                     shape: Shape::new(3, 1_000_000).expect("a shape"),
+                    source: None,
                     retain: None,
                     uid: format!("u{}", self.rng.next()).parse().expect("a name"),
                 }),

@@ -124,6 +124,7 @@ impl World {
             stream: self.streams[p.stream].clone(),
             shape: self.shape,
             retain: None,
+            source: None,
             uid: format!("u{}", self.rng.next()).parse().expect("a name"),
         });
         let asker = Asker::Producer {

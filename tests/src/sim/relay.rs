@@ -2,7 +2,7 @@
 //! what came of it. Decides nothing.
 
 use segmenter_core::consumer::Event as ConsumerEvent;
-use segmenter_core::names::{Partition, Source, StreamId, StreamName};
+use segmenter_core::names::{Partition, Sender, StreamId, StreamName};
 use segmenter_core::port::{AppendFrom, Bury, Failure, LoadOutbox, Relayed, Reply, Request};
 use segmenter_core::relay::{Command, Event, Relay, Round, Target};
 use segmenter_core::time::Time;
@@ -205,7 +205,7 @@ impl World {
                     stream: target(&to),
                     uid: found.uid,
                     partition: into,
-                    source: Source::outbox(&stream, partition, &group),
+                    source: Sender::outbox(&stream, partition, &group),
                     after,
                     messages,
                 };

@@ -87,6 +87,7 @@ impl World {
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
                 payload_max: 1_024,
+                layout: segmenter_core::source::Layout::Ours,
                 seed: noise.wrapping_add(u64::from(partition.0)),
             }))
         };

@@ -14,5 +14,6 @@ mod flow;
 mod load;
 mod operator;
 mod redrive;
+mod source;
 mod support;
 mod trouble;

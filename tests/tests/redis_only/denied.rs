@@ -2,7 +2,7 @@
 //! fails there; then every request either did all of its work or changed nothing at all.
 
 use segmenter_core::message::EntryId;
-use segmenter_core::names::Source;
+use segmenter_core::names::Sender;
 use segmenter_core::port::{
     Append, AppendFrom, Bury, Commit, DeadLetter, DeleteGroup, EnsureGroup, Failure, Halt, Install,
     Position, Purge, Redrive, Redriven, Register, Relayed, Release, Request, Resume, Seek, Sourced,
@@ -134,6 +134,7 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
             stream: stream_id(name),
             shape: shape(1, 4),
             retain: Some(2),
+            source: None,
             uid: uid.parse().unwrap(),
         })
     };
@@ -166,7 +167,7 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
                 stream: stream.clone(),
                 uid: uid.clone(),
                 partition: P0,
-                source: Source::outbox(&stream, P0, &billing),
+                source: Sender::outbox(&stream, P0, &billing),
                 after: None,
                 messages: [1, 2]
                     .map(|seq| Sourced {

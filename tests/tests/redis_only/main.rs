@@ -6,6 +6,7 @@ mod operator;
 mod reader;
 mod register;
 mod scripts;
+mod source;
 
 use segmenter_redis::{Address, Broker, ConnectError};
 use segmenter_tests::conformance::RealSubject;

@@ -21,6 +21,7 @@ fn two_processes_that_register_4_and_8_partitions_at_once_never_disagree() {
                 stream: stream_id(&name),
                 shape: shape(partitions, 10),
                 retain: None,
+                source: None,
                 uid: Uid::new(uid).unwrap(),
             })
         };
@@ -61,6 +62,7 @@ fn many_registrations_of_one_shape_at_once_agree_on_the_uid() {
             stream: stream_id("orders"),
             shape: shape(8, 10),
             retain: None,
+            source: None,
             uid: Uid::new(format!("uid-{n}")).unwrap(),
         })
     };
@@ -103,6 +105,7 @@ fn a_registration_that_crashed_in_the_middle_is_completed() {
         stream: stream.clone(),
         shape: shape(4, 10),
         retain: None,
+        source: None,
         uid: Uid::new("uid-2").unwrap(),
     };
     let reply = real.execute(Request::Register(request));

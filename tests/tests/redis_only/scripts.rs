@@ -124,6 +124,7 @@ fn keys_of_another_type_are_an_error_that_changes_nothing() {
                 stream: stream.clone(),
                 shape: shape(1, 2),
                 retain: None,
+                source: None,
                 uid: uid.clone(),
             }),
         ];

@@ -28,6 +28,8 @@ pub enum ForeignEntry {
     NoKey(String),
     #[error("the entry has no field 'p' (the payload); fields are: {0}")]
     NoPayload(String),
+    #[error("the entry has no field {field:?} (the payload); fields are: {found}")]
+    NoPayloadField { field: String, found: String },
     #[error("the entry has the field {0:?}, which is none of 'k', 'p', '@NAME' and '#g'")]
     UnknownField(String),
     #[error("the entry has the field {0:?} twice")]
@@ -132,11 +134,11 @@ pub fn decode(raw: RawEntry, payload_max: usize) -> Entry {
     Entry::Ours { id, content, only }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn names(fields: &Fields) -> String {
+pub(crate) fn names(fields: &Fields) -> String {
     let shown: Vec<String> = fields
         .iter()
         .take(8)

@@ -17,4 +17,5 @@ pub mod partition_set;
 pub mod partitioner;
 pub mod port;
 pub mod relay;
+pub mod source;
 pub mod time;

@@ -18,6 +18,8 @@ pub const ATTRIBUTES_MAX: usize = 64;
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
 /// Bytes of an attribute's value.
 pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a source's key and of each of its field names.
+pub const SOURCE_BYTES_MAX: usize = 512;
 /// Messages in one append script.
 pub const APPEND_BATCH_MESSAGES_MAX: usize = 512;
 /// Bytes of payload in one append script, unless a single message is larger.

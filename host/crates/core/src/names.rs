@@ -131,19 +131,19 @@ impl fmt::Display for StreamId {
 
 /// Where stamped messages come from, for the target that remembers the last stamp of each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Source(String);
+pub struct Sender(String);
 
-impl Source {
+impl Sender {
     /// The outbox of a group in one partition.
-    pub fn outbox(stream: &StreamId, partition: Partition, group: &GroupName) -> Source {
-        Source(format!("{stream}/{partition}:{group}"))
+    pub fn outbox(stream: &StreamId, partition: Partition, group: &GroupName) -> Sender {
+        Sender(format!("{stream}/{partition}:{group}"))
     }
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -182,9 +182,15 @@ impl Shape {
     pub fn partitions(self) -> u32 {
         self.partitions
     }
-    /// Entries per partition.
-    pub fn capacity(self) -> u64 {
-        self.capacity
+    /// Of a stream that others write: one partition, that holds whatever they let it hold.
+    pub const SOURCE: Shape = Shape {
+        partitions: 1,
+        capacity: 0,
+    };
+
+    /// Entries per partition; `None`: no capacity of ours bounds it.
+    pub fn capacity(self) -> Option<u64> {
+        (self.capacity > 0).then_some(self.capacity)
     }
     pub fn all(self) -> impl Iterator<Item = Partition> {
         (0..self.partitions).map(Partition)
@@ -193,10 +199,9 @@ impl Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} partitions of {} entries",
-            self.partitions, self.capacity
-        )
+        match self.capacity() {
+            Some(capacity) => write!(f, "{} partitions of {capacity} entries", self.partitions),
+            None => write!(f, "{} partition without a capacity", self.partitions),
+        }
     }
 }

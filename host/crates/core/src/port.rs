@@ -10,9 +10,10 @@ use crate::entry::{Fields, RawEntry};
 use crate::lease::{Attempts, Epoch, Fence, LeaseView, Owner};
 use crate::message::{Content, EntryId};
 use crate::names::{
-    GroupName, Incarnation, MemberId, Partition, Shape, Source, StreamId, StreamName, Uid,
+    GroupName, Incarnation, MemberId, Partition, Sender, Shape, StreamId, StreamName, Uid,
 };
 use crate::partition_set::PartitionSet;
+use crate::source::Source;
 use crate::time::Duration;
 
 /// Why there is no answer.
@@ -89,6 +90,8 @@ pub struct Register {
     /// Acked entries kept per partition while there is room; `None` leaves what is set (0 at create).
     /// Not part of the shape: it may change.
     pub retain: Option<u64>,
+    /// Others write it, under a key of theirs, which must exist; the shape is then [`Shape::SOURCE`].
+    pub source: Option<Source>,
     /// Used if the stream does not exist yet.
     pub uid: Uid,
 }
@@ -100,6 +103,10 @@ pub enum RegisterReply {
     },
     ShapeDiffers {
         found: Shape,
+    },
+    /// It is bound to another one, or to none.
+    SourceDiffers {
+        found: Option<Source>,
     },
     /// A delete of it has begun and not ended.
     Deleting,
@@ -264,7 +271,7 @@ pub struct AppendFrom {
     pub stream: StreamId,
     pub uid: Uid,
     pub partition: Partition,
-    pub source: Source,
+    pub source: Sender,
     /// A stamp of the source that is there for sure, as far as whoever asks knows.
     pub after: Option<EntryId>,
     pub messages: Vec<Sourced>,

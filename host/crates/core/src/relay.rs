@@ -494,25 +494,26 @@ impl Relay {
             return;
         };
         line.finding = false;
-        match result {
-            Ok(Some(target)) => line.place(target),
-            Ok(None) => {
-                let reason = format!(
-                    "it was emitted to stream {to}, which does not exist; create it, then redrive"
-                );
-                line.burying = true;
-                for message in std::mem::take(&mut line.unplaced) {
-                    self.lost.push_back(Lost {
-                        place: Place::of(&message),
-                        reason: reason.clone(),
-                        to: Some(to.clone()),
-                    });
-                }
+        let why = match result {
+            // Other programs write it, and nothing of ours is written there.
+            Ok(Some(target)) if target.shape.capacity().is_none() => {
+                "which other programs write; XADD it there, then purge"
             }
+            Ok(Some(target)) => return line.place(target),
+            Ok(None) => "which does not exist; create it, then redrive",
             Err(failure) => {
                 line.find_pause.again(now, noise);
-                self.trouble(failure);
+                return self.trouble(failure);
             }
+        };
+        let reason = format!("it was emitted to stream {to}, {why}");
+        line.burying = true;
+        for message in std::mem::take(&mut line.unplaced) {
+            self.lost.push_back(Lost {
+                place: Place::of(&message),
+                reason: reason.clone(),
+                to: Some(to.clone()),
+            });
         }
     }
 

@@ -628,3 +628,36 @@ fn a_target_that_is_behind_makes_everything_loaded_again() {
     };
     assert_eq!(relay.poll(wake), Some(expected));
 }
+
+#[test]
+fn what_was_emitted_to_a_stream_of_others_becomes_a_dead_letter() {
+    let epoch = Epoch(5);
+    let mut relay = Relay::new(1);
+    relay.handle(Time(1), Event::Held { epoch });
+    let round = 1;
+    let result = Ok(Vec::new());
+    relay.handle(Time(1), Event::Loaded { round, result });
+    let emits = stamped(5, 1..2);
+    relay.handle(Time(1), Event::Committed { epoch, emits });
+    let to: StreamName = "invoices".parse().unwrap();
+    let asked = relay.poll(Time(1));
+    let find = Command::Find {
+        round,
+        to: to.clone(),
+    };
+    assert_eq!(asked, Some(find));
+    let result = Ok(Some(Target {
+        uid: "uid".parse().unwrap(),
+        shape: Shape::SOURCE,
+    }));
+    relay.handle(Time(1), Event::Found { round, to, result });
+    let Some(Command::Bury { stamps, reason, .. }) = relay.poll(Time(1)) else {
+        panic!("it is buried");
+    };
+    assert_eq!(stamps, [EntryId { ms: 5, seq: 1 }]);
+    assert!(
+        reason.contains("stream invoices, which other programs write"),
+        "{reason}"
+    );
+    assert_eq!(relay.poll(Time(1)), None, "nothing is appended");
+}

@@ -9,11 +9,13 @@ use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, Namespace, Partition, Shape, StreamId, StreamName, Uid};
 use segmenter_core::port::Failure;
+use segmenter_core::source::Source;
 
 use crate::broker::Broker;
 use crate::convert::{entry, id, list, number, text};
-use crate::execute::{AT_ONCE, keys, unpack};
+use crate::execute::{AT_ONCE, placed, shape_of, source_of, unpack};
 use crate::key::Key;
+use crate::place::Place;
 use crate::script::Script;
 
 /// Protocol of the hashes that hosts share.
@@ -26,6 +28,8 @@ pub struct StreamInfo {
     pub shape: Shape,
     pub uid: Uid,
     pub retain: u64,
+    /// Others write it, under a key of theirs.
+    pub source: Option<Source>,
     /// A delete of it has begun.
     pub deleting: bool,
 }
@@ -122,7 +126,15 @@ pub async fn find_stream(
 ) -> Result<Option<StreamInfo>, Failure> {
     let mut cmd = redis::cmd("HGETALL");
     cmd.arg(Key::Stream(stream));
-    let hash = hash(broker.send(&cmd).await?)?;
+    let found = description(stream, broker.send(&cmd).await?)?;
+    if let Some(info) = &found {
+        broker.placed_at(stream, Place::of(info.source.as_ref()));
+    }
+    Ok(found)
+}
+
+pub(crate) fn description(stream: &StreamId, answer: Value) -> Result<Option<StreamInfo>, Failure> {
+    let hash = hash(answer)?;
     let Some(uid) = hash.get("uid") else {
         return Ok(None);
     };
@@ -141,9 +153,21 @@ pub async fn find_stream(
         ))
     };
     let partitions = count("partitions").and_then(|n| u32::try_from(n).ok());
-    let shape = Shape::new(partitions.unwrap_or(0), count("capacity").unwrap_or(0));
+    let word = |name: &str| hash.get(name).cloned().unwrap_or_default();
+    let source = source_of(
+        word("source"),
+        word("source_key_field"),
+        word("source_payload_field"),
+    )
+    .map_err(damaged)?;
+    let shape = shape_of(
+        source.is_some(),
+        partitions.unwrap_or(0),
+        count("capacity").unwrap_or(0),
+    );
     Ok(Some(StreamInfo {
-        shape: shape.map_err(|e| damaged(e.to_string()))?,
+        shape: shape.map_err(damaged)?,
+        source,
         uid: Uid::new(uid.as_str()).map_err(|e| damaged(e.to_string()))?,
         retain: count("retain").unwrap_or(0),
         deleting: hash.contains_key("deleting"),
@@ -231,17 +255,33 @@ async fn describe(
     stream: &StreamId,
     partition: Partition,
 ) -> Result<PartitionInfo, Failure> {
+    let place = broker.place(stream).await?;
     let answer = broker
         .script(Script::PartitionDescribe, |cmd| {
-            keys(
+            placed(
                 cmd,
+                &place,
                 &[Key::Meta(stream, partition), Key::Log(stream, partition)],
             );
-            cmd.arg(Key::LeasePrefix(stream, partition));
+            cmd.arg(place.key(Key::LeasePrefix(stream, partition)));
         })
         .await?;
+    described(stream, partition, &place, answer)
+}
+
+pub(crate) fn described(
+    stream: &StreamId,
+    partition: Partition,
+    place: &Place,
+    answer: Value,
+) -> Result<PartitionInfo, Failure> {
     let mut parts = list(answer)?.into_iter();
     if parts.next().is_none() {
+        if let Some(redis_key) = place.redis_key() {
+            return Err(Failure::NotDone(format!(
+                "the Redis stream {redis_key:?}, which stream {stream} reads, is not there"
+            )));
+        }
         return Err(Failure::Fatal(format!(
             "partition {partition} of stream {stream} is missing; `segmenter stream create` with the same numbers completes it"
         )));
@@ -264,7 +304,7 @@ async fn describe(
     })
 }
 
-fn group_in_partition(value: Value, now_ms: u64) -> Result<GroupInPartition, Failure> {
+pub(crate) fn group_in_partition(value: Value, now_ms: u64) -> Result<GroupInPartition, Failure> {
     let mut parts = list(value)?.into_iter();
     let mut next = || parts.next().unwrap_or(Value::Nil);
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -421,6 +461,7 @@ pub async fn delete_stream(
             }
         }
     }
+    let place = Place::of(info.source.as_ref());
     let mut cmd = redis::cmd("HSET");
     cmd.arg(Key::Stream(stream)).arg("deleting").arg(1);
     broker.send(&cmd).await?;
@@ -428,12 +469,14 @@ pub async fn delete_stream(
     for partition in info.shape.all() {
         let answer = broker
             .script(Script::PartitionDelete, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[Key::Meta(stream, partition), Key::Log(stream, partition)],
                 );
                 cmd.arg(info.uid.as_str())
-                    .arg(Key::PartitionPrefix(stream, partition));
+                    .arg(place.key(Key::PartitionPrefix(stream, partition)))
+                    .arg(u8::from(info.source.is_some()));
             })
             .await?;
         for name in list(answer)? {
@@ -467,11 +510,12 @@ pub async fn dead_each(
     group: &GroupName,
     mut visit: impl FnMut(DeadEntry) -> ControlFlow<()>,
 ) -> Result<(), Failure> {
+    let place = broker.place(stream).await?;
     for partition in shape.all() {
         let mut from = "-".to_owned();
         loop {
             let mut cmd = redis::cmd("XRANGE");
-            cmd.arg(Key::Dead(stream, partition, group))
+            cmd.arg(place.key(Key::Dead(stream, partition, group)))
                 .arg(&from)
                 .arg("+");
             cmd.arg("COUNT").arg(DEAD_AT_ONCE);
@@ -494,7 +538,7 @@ pub async fn dead_each(
 /// Letters in one answer: each may be a MiB.
 const DEAD_AT_ONCE: usize = 16;
 
-fn dead_entry(partition: Partition, raw: RawEntry) -> Result<DeadEntry, Failure> {
+pub(crate) fn dead_entry(partition: Partition, raw: RawEntry) -> Result<DeadEntry, Failure> {
     let mut fields = raw.fields.into_iter();
     // The first six are ours, by position: whatever names the entry itself has follow.
     let mut ours = BTreeMap::new();

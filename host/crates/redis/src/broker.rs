@@ -1,6 +1,7 @@
 //! One shared, pipelined connection: made when it is needed, dropped after any error of its own. Knows
 //! when a command surely was not sent; never sends one twice unless Redis surely did nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,14 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
 };
-use segmenter_core::names::Namespace;
+use segmenter_core::names::{Namespace, StreamId};
 use segmenter_core::port::Failure;
 use tokio::sync::Mutex;
 
 use crate::address::Address;
 use crate::error::{ConnectError, failure, permission};
 use crate::key::Key;
+use crate::place::Place;
 use crate::script::Script;
 
 /// For a TCP connection to stand.
@@ -32,6 +34,8 @@ pub struct ServerInfo {
     pub version: String,
     /// `None` where INFO does not tell.
     pub maxmemory_policy: Option<String>,
+    /// Keys of one script must lie in one slot.
+    pub cluster: bool,
 }
 
 /// Cheap to clone.
@@ -42,6 +46,9 @@ struct Inner {
     address: Address,
     info: ServerInfo,
     current: Mutex<Current>,
+    /// Where streams lie, as their descriptions last said. One that was deleted and bound anew elsewhere is
+    /// looked up by whoever wants it; who holds on to the old one finds nothing of its uid.
+    places: std::sync::Mutex<HashMap<StreamId, Place>>,
     /// Which start of which server the connection leads to.
     run: std::sync::Mutex<Option<String>>,
 }
@@ -68,6 +75,7 @@ impl Broker {
                 connection: Some(connection),
                 failed: None,
             }),
+            places: std::sync::Mutex::default(),
             run: std::sync::Mutex::new(run),
         })))
     }
@@ -84,6 +92,24 @@ impl Broker {
     /// `None` where the server does not tell.
     pub fn server_run(&self) -> Option<String> {
         self.0.run.lock().expect("never panics while held").clone()
+    }
+
+    /// Where the partitions of a stream lie: asked once.
+    pub async fn place(&self, stream: &StreamId) -> Result<Place, Failure> {
+        if let Some(place) = self.places().get(stream) {
+            return Ok(place.clone());
+        }
+        // Remembers it, if there is one.
+        let found = crate::admin::find_stream(self, stream).await?;
+        Ok(Place::of(found.and_then(|info| info.source).as_ref()))
+    }
+
+    pub(crate) fn placed_at(&self, stream: &StreamId, place: Place) {
+        self.places().insert(stream.clone(), place);
+    }
+
+    fn places(&self) -> std::sync::MutexGuard<'_, HashMap<StreamId, Place>> {
+        self.0.places.lock().expect("never panics while held")
     }
 
     /// Whether the user may call every command that a host needs, and the server has it.
@@ -272,5 +298,6 @@ async fn inspect(connection: &mut MultiplexedConnection) -> Result<ServerInfo, C
         software: software.to_owned(),
         version,
         maxmemory_policy: field("maxmemory_policy"),
+        cluster: field("redis_mode").is_some_and(|mode| mode == "cluster"),
     })
 }

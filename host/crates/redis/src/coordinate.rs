@@ -103,7 +103,7 @@ impl Broker {
     }
 }
 
-fn membership(mut parts: impl Iterator<Item = Value>) -> Result<Membership, Failure> {
+pub(crate) fn membership(mut parts: impl Iterator<Item = Value>) -> Result<Membership, Failure> {
     let mut next = || parts.next().unwrap_or(Value::Nil);
     let generation = number(next())?;
     let members = u32::try_from(number(next())?).unwrap_or(u32::MAX);

@@ -120,12 +120,19 @@ pub async fn examine(broker: &Broker, namespace: &Namespace) -> Vec<Check> {
             return checks;
         }
     };
-    checks.push(eviction(&info));
-    checks.push(persistence(&info, &settings(broker).await));
-    checks.push(replicas(&info));
-    checks.push(memory(&info));
+    checks.extend(judge(&info, &settings(broker).await));
     checks.push(latency(broker).await);
     checks
+}
+
+/// What follows from INFO and CONFIG GET alone.
+pub(crate) fn judge(info: &Info, settings: &BTreeMap<String, String>) -> [Check; 4] {
+    [
+        eviction(info),
+        persistence(info, settings),
+        replicas(info),
+        memory(info),
+    ]
 }
 
 async fn permissions(broker: &Broker, namespace: &Namespace) -> Check {
@@ -175,9 +182,9 @@ async fn latency(broker: &Broker) -> Check {
     Check::ok("latency", found)
 }
 
-type Info = BTreeMap<String, String>;
+pub(crate) type Info = BTreeMap<String, String>;
 
-fn parse_info(text: &str) -> Info {
+pub(crate) fn parse_info(text: &str) -> Info {
     let fields = text
         .lines()
         .filter_map(|line| line.trim_end().split_once(':'));
@@ -285,8 +292,10 @@ fn replicas(info: &Info) -> Check {
     let end = count(info, "master_repl_offset");
     let mut all = Vec::new();
     let mut late = false;
-    for n in 0..count(info, "connected_slaves") {
-        let fields: BTreeMap<_, _> = word(info, &format!("slave{n}"))
+    // Only as many as are told of: the number may be anything.
+    let told = (0..count(info, "connected_slaves")).map_while(|n| info.get(&format!("slave{n}")));
+    for replica in told {
+        let fields: BTreeMap<_, _> = replica
             .split(',')
             .filter_map(|field| field.split_once('='))
             .collect();
@@ -454,6 +463,11 @@ mod tests {
                 with("ip=::1,port=7,state=wait_bgsave,offset=0,lag=0"),
                 Status::Warning,
                 "wait_bgsave",
+            ),
+            (
+                format!("{primary} connected_slaves:{} slave0:lag=1", u64::MAX),
+                Status::Warning,
+                "?:? is ?",
             ),
             (
                 "role:slave master_host:there master_port:7".to_owned(),

@@ -14,10 +14,12 @@ use segmenter_core::port::{
     Failure, LoadState, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release,
     ReleaseReply, Reply, Request, Stamped, Start, Verify, VerifyReply,
 };
+use segmenter_core::source::Source;
 
 use crate::broker::Broker;
 use crate::convert::{bytes, id, lease, list, number, odd, text, xread};
 use crate::key::Key;
+use crate::place::{self, Place};
 use crate::script::Script;
 
 /// Fields of a dead letter that Lua can pass on one by one; more are packed into one.
@@ -59,6 +61,13 @@ impl Broker {
         // A creation that overtook this one is read again, and so is a delete that ran while partitions
         // were made; each turn means that somebody deleted the stream in between.
         let mut created_here = false;
+        if let Some(source) = &r.source {
+            self.check_source(source).await?;
+        }
+        let source = match &r.source {
+            Some(s) => [s.redis_key(), s.key_field(), s.payload_field()],
+            None => [""; 3],
+        };
         for _ in 0..3 {
             let retain = r.retain.map(|n| n.to_string()).unwrap_or_default();
             let answer = self
@@ -66,8 +75,11 @@ impl Broker {
                     keys(cmd, &[Key::Stream(&r.stream)]);
                     cmd.arg(r.uid.as_str())
                         .arg(r.shape.partitions())
-                        .arg(r.shape.capacity())
+                        .arg(r.shape.capacity().unwrap_or(0))
                         .arg(&retain);
+                    for text in source {
+                        cmd.arg(text);
+                    }
                 })
                 .await?;
             let mut parts = list(answer)?.into_iter();
@@ -75,12 +87,19 @@ impl Broker {
             created_here |= number(next())? == 0;
             let uid = Uid::new(text(next())?).map_err(|e| Failure::Fatal(e.to_string()))?;
             let partitions = u32::try_from(number(next())?).unwrap_or(u32::MAX);
-            let found = Shape::new(partitions, number(next())?)
-                .map_err(|e| Failure::Fatal(format!("stream {} is damaged: {e}", r.stream)))?;
+            let capacity = number(next())?;
             let (retain, created) = (text(next())?, text(next())?);
             if number(next())? == 1 {
                 return Ok(RegisterReply::Deleting);
             }
+            let damaged =
+                |why: String| Failure::Fatal(format!("stream {} is damaged: {why}", r.stream));
+            let found = source_of(text(next())?, text(next())?, text(next())?).map_err(damaged)?;
+            self.placed_at(&r.stream, Place::of(found.as_ref()));
+            if found != r.source {
+                return Ok(RegisterReply::SourceDiffers { found });
+            }
+            let found = shape_of(found.is_some(), partitions, capacity).map_err(damaged)?;
             if found != r.shape {
                 return Ok(RegisterReply::ShapeDiffers { found });
             }
@@ -105,24 +124,30 @@ impl Broker {
         retain: &str,
         created: &str,
     ) -> Result<bool, Failure> {
+        let place = Place::of(r.source.as_ref());
         let create = async |partition| {
             let answer = self
                 .script(Script::PartitionCreate, |cmd| {
-                    keys(
+                    placed(
                         cmd,
+                        &place,
                         &[
                             Key::Meta(&r.stream, partition),
                             Key::Log(&r.stream, partition),
                         ],
                     );
                     cmd.arg(uid.as_str())
-                        .arg(r.shape.capacity())
+                        .arg(r.shape.capacity().unwrap_or(0))
                         .arg(retain)
                         .arg(created)
-                        .arg(Key::PartitionPrefix(&r.stream, partition));
+                        .arg(place.key(Key::PartitionPrefix(&r.stream, partition)))
+                        .arg(u8::from(r.source.is_some()));
                 })
                 .await?;
-            Ok::<_, Failure>(text(answer)? != "overtaken")
+            match (text(answer)?.as_str(), &r.source) {
+                ("missing", Some(source)) => Err(missing(source)),
+                (answer, _) => Ok::<_, Failure>(answer != "overtaken"),
+            }
         };
         let all: Vec<_> = r.shape.all().collect();
         for some in all.chunks(AT_ONCE) {
@@ -132,6 +157,33 @@ impl Broker {
             }
         }
         Ok(true)
+    }
+
+    /// Before anything is written: a description of what cannot be bound would be in the way.
+    async fn check_source(&self, source: &Source) -> Result<(), Failure> {
+        if self.info().cluster && place::tag(source.redis_key()).is_none() {
+            return Err(Failure::Fatal(format!(
+                "the key {:?} cannot be a source on Redis Cluster: it holds a }} and no {{text}} before it, so no other key can be kept in its slot; rename it, or copy its entries to a stream of Segmenter's own",
+                source.redis_key()
+            )));
+        }
+        let mut cmd = redis::cmd("TYPE");
+        cmd.arg(source.redis_key());
+        let found = self.send(&cmd).await.map_err(|failure| match failure {
+            Failure::Fatal(why) => Failure::Fatal(format!(
+                "{why}; who may do no more than the README's rules needs besides: ~{}",
+                source.redis_key()
+            )),
+            other => other,
+        })?;
+        match text(found)?.as_str() {
+            "stream" => Ok(()),
+            "none" => Err(missing(source)),
+            other => Err(Failure::Fatal(format!(
+                "the key {:?} is a {other}, not a stream",
+                source.redis_key()
+            ))),
+        }
     }
 
     /// Whether the stream is still this creation of it, and not being deleted.
@@ -153,10 +205,12 @@ impl Broker {
             Start::End => "end",
         };
         let (stream, partition) = (&r.stream, r.partition);
+        let place = self.place(stream).await?;
         let answer = self
             .script(Script::GroupCreate, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Meta(stream, partition),
                         Key::Log(stream, partition),
@@ -176,39 +230,37 @@ impl Broker {
     }
 
     async fn append(&self, r: Append) -> Result<AppendReply, Failure> {
+        let place = self.place(&r.stream).await?;
+        place.is_ours(&r.stream)?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::Append, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[Key::Meta(stream, partition), Key::Log(stream, partition)],
                 );
                 cmd.arg(r.uid.as_str())
-                    .arg(Key::LeasePrefix(stream, partition))
+                    .arg(place.key(Key::LeasePrefix(stream, partition)))
                     .arg(r.messages.len());
                 for content in &r.messages {
                     message(cmd, content);
                 }
             })
             .await?;
-        match answer {
-            Value::Array(ids) => {
-                let ids = ids.into_iter().map(id).collect::<Result<_, _>>()?;
-                Ok(AppendReply::Appended { ids })
-            }
-            other => match text(other)?.as_str() {
-                "gone" => Ok(AppendReply::StreamGone),
-                other => Err(Failure::Unknown(format!("append answered {other:?}"))),
-            },
-        }
+        appended(answer)
     }
 
     /// Over the shared connection, so without waiting: who wants to wait has a connection of its own.
     async fn read(&self, r: Read) -> Result<ReadReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let logs: Vec<(String, _)> = r
             .after
             .iter()
-            .map(|(partition, _)| (Key::Log(&r.stream, *partition).to_string(), *partition))
+            .map(|(partition, _)| {
+                let log = place.key(Key::Log(&r.stream, *partition));
+                (log.to_string(), *partition)
+            })
             .collect();
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT").arg(r.count.max(1));
@@ -253,11 +305,13 @@ impl Broker {
     }
 
     async fn acquire(&self, r: Acquire) -> Result<AcquireReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::Acquire, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Meta(stream, partition),
                         Key::Log(stream, partition),
@@ -270,40 +324,17 @@ impl Broker {
                     .arg(r.owner.version.as_str());
             })
             .await?;
-        match answer {
-            Value::Array(parts) => {
-                let mut parts = parts.into_iter();
-                let mut next = || parts.next().unwrap_or(Value::Nil);
-                let first = text(next())?;
-                if first == "halted" {
-                    return Ok(AcquireReply::Halted {
-                        reason: text(next())?,
-                        epoch: Epoch(number(next())?),
-                        acked: id(next())?,
-                    });
-                }
-                Ok(AcquireReply::Acquired {
-                    epoch: Epoch(number(Value::SimpleString(first))?),
-                    acked: id(next())?,
-                    read: number(next())?,
-                    unreleased: number(next())? == 1,
-                    attempts: attempts(next(), next(), next())?,
-                })
-            }
-            other => match text(other)?.as_str() {
-                "gone" => Ok(AcquireReply::StreamGone),
-                "nogroup" => Ok(AcquireReply::GroupGone),
-                other => Err(Failure::Unknown(format!("acquire answered {other:?}"))),
-            },
-        }
+        acquired(answer)
     }
 
     async fn commit(&self, r: Commit) -> Result<CommitReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let (stream, partition, group) = (&r.stream, r.partition, &r.group);
         let answer = self
             .script(Script::Commit, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Lease(stream, partition, group),
                         Key::Log(stream, partition),
@@ -321,7 +352,7 @@ impl Broker {
                     .arg(u8::from(r.caught_up))
                     .arg(u8::from(r.trim))
                     .arg(group.as_str())
-                    .arg(Key::LeasePrefix(stream, partition))
+                    .arg(place.key(Key::LeasePrefix(stream, partition)))
                     .arg(r.dead.len());
                 for letter in &r.dead {
                     let packed = pack(&letter.fields);
@@ -373,11 +404,12 @@ impl Broker {
 
     /// In several steps: the owner is the only writer, so nothing moves meanwhile that is not its own.
     async fn load_state(&self, r: LoadState) -> Result<LoadStateReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let mut values = BTreeMap::new();
         let mut cursor = "0".to_owned();
         loop {
             let mut cmd = redis::cmd("HSCAN");
-            cmd.arg(Key::State(&r.stream, r.partition, &r.group))
+            cmd.arg(place.key(Key::State(&r.stream, r.partition, &r.group)))
                 .arg(&cursor)
                 .arg("COUNT")
                 .arg(STATE_SCAN_COUNT);
@@ -397,9 +429,10 @@ impl Broker {
     }
 
     async fn release(&self, r: Release) -> Result<ReleaseReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let answer = self
             .script(Script::Release, |cmd| {
-                keys(cmd, &[Key::Lease(&r.stream, r.partition, &r.group)]);
+                placed(cmd, &place, &[Key::Lease(&r.stream, r.partition, &r.group)]);
                 cmd.arg(r.fence.incarnation.as_str())
                     .arg(r.fence.epoch.0)
                     .arg(r.fence.from.to_string());
@@ -415,13 +448,14 @@ impl Broker {
         if r.partitions.is_empty() {
             return Ok(VerifyReply { leases: Vec::new() });
         }
+        let place = self.place(&r.stream).await?;
         let leases: Vec<_> = r
             .partitions
             .iter()
             .map(|p| Key::Lease(&r.stream, *p, &r.group))
             .collect();
         let answer = self
-            .script(Script::Verify, |cmd| keys(cmd, &leases))
+            .script(Script::Verify, |cmd| placed(cmd, &place, &leases))
             .await?;
         let leases = list(answer)?;
         if leases.len() != r.partitions.len() {
@@ -439,6 +473,42 @@ impl Broker {
 
 /// Scripts in the air at once where each partition needs one.
 pub(crate) const AT_ONCE: usize = 64;
+
+/// Only those who write it make it.
+fn missing(source: &Source) -> Failure {
+    Failure::NotDone(format!(
+        "Redis has no stream {:?} yet; the first XADD of the programs that write it makes it",
+        source.redis_key()
+    ))
+}
+
+/// As a description has it.
+pub(crate) fn source_of(
+    redis_key: String,
+    key_field: String,
+    payload_field: String,
+) -> Result<Option<Source>, String> {
+    if redis_key.is_empty() {
+        return Ok(None);
+    }
+    let source = Source::new(redis_key, key_field, payload_field);
+    source.map(Some).map_err(|e| e.to_string())
+}
+
+pub(crate) fn shape_of(sourced: bool, partitions: u32, capacity: u64) -> Result<Shape, String> {
+    match sourced {
+        true => Ok(Shape::SOURCE),
+        false => Shape::new(partitions, capacity).map_err(|e| e.to_string()),
+    }
+}
+
+/// The same of a partition, where it lies.
+pub(crate) fn placed(cmd: &mut Cmd, place: &Place, keys: &[Key<'_>]) {
+    cmd.arg(keys.len());
+    for key in keys {
+        cmd.arg(place.key(*key));
+    }
+}
 
 /// Their number, then they.
 pub(crate) fn keys(cmd: &mut Cmd, keys: &[Key<'_>]) {
@@ -503,10 +573,52 @@ fn dead_full(answer: &Value) -> Option<(u64, u64)> {
     Some((number(entries.clone()).ok()?, number(bytes.clone()).ok()?))
 }
 
-type Fenced = Result<std::vec::IntoIter<Value>, Option<LeaseView>>;
+pub(crate) fn appended(answer: Value) -> Result<AppendReply, Failure> {
+    match answer {
+        Value::Array(ids) => {
+            let ids = ids.into_iter().map(id).collect::<Result<_, _>>()?;
+            Ok(AppendReply::Appended { ids })
+        }
+        other => match text(other)?.as_str() {
+            "gone" => Ok(AppendReply::StreamGone),
+            other => Err(Failure::Unknown(format!("append answered {other:?}"))),
+        },
+    }
+}
+
+pub(crate) fn acquired(answer: Value) -> Result<AcquireReply, Failure> {
+    match answer {
+        Value::Array(parts) => {
+            let mut parts = parts.into_iter();
+            let mut next = || parts.next().unwrap_or(Value::Nil);
+            let first = text(next())?;
+            if first == "halted" {
+                return Ok(AcquireReply::Halted {
+                    reason: text(next())?,
+                    epoch: Epoch(number(next())?),
+                    acked: id(next())?,
+                });
+            }
+            Ok(AcquireReply::Acquired {
+                epoch: Epoch(number(Value::SimpleString(first))?),
+                acked: id(next())?,
+                read: number(next())?,
+                unreleased: number(next())? == 1,
+                attempts: attempts(next(), next(), next())?,
+            })
+        }
+        other => match text(other)?.as_str() {
+            "gone" => Ok(AcquireReply::StreamGone),
+            "nogroup" => Ok(AcquireReply::GroupGone),
+            other => Err(Failure::Unknown(format!("acquire answered {other:?}"))),
+        },
+    }
+}
+
+pub(crate) type Fenced = Result<std::vec::IntoIter<Value>, Option<LeaseView>>;
 
 /// `{'ok', …}` or `{'fenced', …lease}`.
-fn fenced(answer: Value, what: &str) -> Result<Fenced, Failure> {
+pub(crate) fn fenced(answer: Value, what: &str) -> Result<Fenced, Failure> {
     let mut parts = list(answer)?.into_iter();
     match text(parts.next().unwrap_or(Value::Nil))?.as_str() {
         "ok" => Ok(Ok(parts)),
@@ -516,7 +628,7 @@ fn fenced(answer: Value, what: &str) -> Result<Fenced, Failure> {
 }
 
 /// More fields than Lua can pass on, as one field without a name: length, colon, bytes of each part.
-fn pack(fields: &Fields) -> Option<Fields> {
+pub(crate) fn pack(fields: &Fields) -> Option<Fields> {
     if fields.len() <= LETTER_FIELDS_MAX {
         return None;
     }

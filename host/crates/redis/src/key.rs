@@ -41,6 +41,30 @@ pub enum Key<'a> {
     Groups(&'a StreamId),
 }
 
+impl<'a> Key<'a> {
+    /// What it belongs to, if that is a partition.
+    pub(crate) fn partition(&self) -> Option<(&'a StreamId, Partition)> {
+        match *self {
+            Key::Meta(s, p)
+            | Key::Log(s, p)
+            | Key::Lease(s, p, _)
+            | Key::Dead(s, p, _)
+            | Key::State(s, p, _)
+            | Key::Outbox(s, p, _)
+            | Key::From(s, p)
+            | Key::PartitionPrefix(s, p)
+            | Key::LeasePrefix(s, p) => Some((s, p)),
+            Key::Stream(_)
+            | Key::Group(..)
+            | Key::Members(..)
+            | Key::News(..)
+            | Key::Probe(_)
+            | Key::Streams(_)
+            | Key::Groups(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,6 +90,10 @@ impl fmt::Display for Key<'_> {
 
 impl redis::ToRedisArgs for Key<'_> {
     fn write_redis_args<W: ?Sized + redis::RedisWrite>(&self, out: &mut W) {
+        debug_assert!(
+            self.partition().is_none(),
+            "{self} may lie elsewhere: ask the stream's place"
+        );
         out.write_arg_fmt(self);
     }
 }

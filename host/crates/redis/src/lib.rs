@@ -10,10 +10,13 @@ mod coordinate;
 pub mod doctor;
 mod error;
 mod execute;
+#[doc(hidden)]
+pub mod fuzz;
 mod key;
 mod news;
 mod operate;
 mod outbox;
+mod place;
 mod reader;
 mod script;
 
@@ -24,4 +27,5 @@ pub use error::ConnectError;
 pub use key::Key;
 pub use news::Subscription;
 pub use operate::{GroupDeleted, delete_group, server_time_ms};
+pub use place::{Place, Placed};
 pub use reader::{Delivery, Reader};

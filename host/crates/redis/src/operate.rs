@@ -12,7 +12,7 @@ use segmenter_core::port::{
 use crate::admin;
 use crate::broker::Broker;
 use crate::convert::{id, list, number, odd, text};
-use crate::execute::{AT_ONCE, LETTER_FIELDS_MAX, keys};
+use crate::execute::{AT_ONCE, LETTER_FIELDS_MAX, placed};
 use crate::key::Key;
 use crate::script::Script;
 
@@ -32,6 +32,7 @@ struct Counted {
 
 impl Broker {
     pub(crate) async fn seek(&self, r: Seek) -> Result<SeekReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let (stream, partition) = (&r.stream, r.partition);
         for _ in 0..COUNTS_MAX {
             let unused = Counted {
@@ -49,8 +50,9 @@ impl Broker {
             };
             let answer = self
                 .script(Script::GroupSeek, |cmd| {
-                    keys(
+                    placed(
                         cmd,
+                        &place,
                         &[
                             Key::Meta(stream, partition),
                             Key::Log(stream, partition),
@@ -96,14 +98,16 @@ impl Broker {
         uid: &Uid,
         from: EntryId,
     ) -> Result<Option<Counted>, Failure> {
+        let place = self.place(stream).await?;
         let (mut from, mut last) = (from.to_string(), String::new());
         let mut start: Option<(String, u64)> = None;
         let mut counted = 0;
         loop {
             let answer = self
                 .script(Script::LogCount, |cmd| {
-                    keys(
+                    placed(
                         cmd,
+                        &place,
                         &[Key::Meta(stream, partition), Key::Log(stream, partition)],
                     );
                     cmd.arg(uid.as_str())
@@ -134,11 +138,13 @@ impl Broker {
     }
 
     pub(crate) async fn halt(&self, r: Halt) -> Result<HaltReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::GroupHalt, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Meta(stream, partition),
                         Key::Log(stream, partition),
@@ -170,11 +176,13 @@ impl Broker {
     }
 
     pub(crate) async fn resume(&self, r: Resume) -> Result<ResumeReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::GroupResume, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Meta(stream, partition),
                         Key::Log(stream, partition),
@@ -208,11 +216,13 @@ impl Broker {
     }
 
     pub(crate) async fn delete_group(&self, r: DeleteGroup) -> Result<DeleteGroupReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::GroupDelete, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Meta(stream, partition),
                         Key::Log(stream, partition),
@@ -221,7 +231,7 @@ impl Broker {
                 );
                 cmd.arg(r.uid.as_str())
                     .arg(r.group.as_str())
-                    .arg(Key::PartitionPrefix(stream, partition));
+                    .arg(place.key(Key::PartitionPrefix(stream, partition)));
             })
             .await?;
         match answer {
@@ -243,8 +253,9 @@ impl Broker {
         stream: &StreamId,
         group: &GroupName,
     ) -> Result<bool, Failure> {
+        let place = self.place(stream).await?;
         let mut cmd = redis::cmd("HMGET");
-        cmd.arg(Key::Lease(stream, Partition(0), group))
+        cmd.arg(place.key(Key::Lease(stream, Partition(0), group)))
             .arg("acked");
         let acked = list(self.send(&cmd).await?)?.into_iter().next();
         Ok(!matches!(acked, None | Some(Value::Nil)))

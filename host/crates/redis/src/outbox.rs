@@ -12,17 +12,20 @@ use segmenter_core::port::{
 
 use crate::broker::Broker;
 use crate::convert::{self, id, list, number, odd, text};
-use crate::execute::{LETTER_FIELDS_MAX, fields_for, keys};
+use crate::execute::{LETTER_FIELDS_MAX, fields_for, placed};
 use crate::key::Key;
 use crate::script::Script;
 
 impl Broker {
     pub(crate) async fn append_from(&self, r: AppendFrom) -> Result<AppendFromReply, Failure> {
+        let place = self.place(&r.stream).await?;
+        place.is_ours(&r.stream)?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::AppendFrom, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Meta(stream, partition),
                         Key::Log(stream, partition),
@@ -30,7 +33,7 @@ impl Broker {
                     ],
                 );
                 cmd.arg(r.uid.as_str())
-                    .arg(Key::LeasePrefix(stream, partition))
+                    .arg(place.key(Key::LeasePrefix(stream, partition)))
                     .arg(r.source.as_str())
                     .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default())
                     .arg(r.messages.len());
@@ -59,8 +62,9 @@ impl Broker {
     }
 
     pub(crate) async fn load_outbox(&self, r: LoadOutbox) -> Result<LoadOutboxReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let mut cmd = redis::cmd("XRANGE");
-        cmd.arg(Key::Outbox(&r.stream, r.partition, &r.group))
+        cmd.arg(place.key(Key::Outbox(&r.stream, r.partition, &r.group)))
             .arg(format!("({}", r.after))
             .arg("+")
             .arg("COUNT")
@@ -82,8 +86,9 @@ impl Broker {
         if r.stamps.is_empty() {
             return Ok(RelayedReply { removed: 0 });
         }
+        let place = self.place(&r.stream).await?;
         let mut cmd = redis::cmd("XDEL");
-        cmd.arg(Key::Outbox(&r.stream, r.partition, &r.group));
+        cmd.arg(place.key(Key::Outbox(&r.stream, r.partition, &r.group)));
         for id in &r.stamps {
             cmd.arg(id.to_string());
         }
@@ -93,11 +98,12 @@ impl Broker {
     }
 
     pub(crate) async fn purge(&self, r: Purge) -> Result<PurgeReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let answer = self
             .script(Script::DeadPurge, |cmd| {
                 let lease = Key::Lease(&r.stream, r.partition, &r.group);
                 let dead = Key::Dead(&r.stream, r.partition, &r.group);
-                keys(cmd, &[lease, dead]);
+                placed(cmd, &place, &[lease, dead]);
                 for id in &r.letters {
                     cmd.arg(id.to_string());
                 }
@@ -109,11 +115,13 @@ impl Broker {
     }
 
     pub(crate) async fn bury(&self, r: Bury) -> Result<BuryReply, Failure> {
+        let place = self.place(&r.stream).await?;
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::OutboxBury, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Lease(stream, partition, &r.group),
                         Key::Outbox(stream, partition, &r.group),
@@ -137,11 +145,16 @@ impl Broker {
     }
 
     pub(crate) async fn redrive(&self, r: Redrive) -> Result<RedriveReply, Failure> {
+        let place = self.place(&r.stream).await?;
+        if r.letters.iter().any(|letter| letter.to == r.stream.stream) {
+            place.is_ours(&r.stream)?;
+        }
         let (stream, partition) = (&r.stream, r.partition);
         let answer = self
             .script(Script::DeadRedrive, |cmd| {
-                keys(
+                placed(
                     cmd,
+                    &place,
                     &[
                         Key::Meta(stream, partition),
                         Key::Log(stream, partition),

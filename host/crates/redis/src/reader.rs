@@ -26,6 +26,7 @@ use crate::broker::{Broker, open_blocking};
 use crate::convert;
 use crate::error::text;
 use crate::key::Key;
+use crate::place::Place;
 
 /// How long one read blocks. Also the longest time for which a dead connection goes unnoticed when idle.
 const BLOCK: Duration = Duration::from_millis(2_000);
@@ -140,13 +141,13 @@ impl<D: Fn(Delivery)> Run<D> {
         let mut failures = 0u32;
         loop {
             let error = match self.connect().await {
-                Ok((connection, id)) => {
+                Ok((connection, id, place)) => {
                     if std::mem::take(&mut failures) > 0 {
                         (self.deliver)(Delivery::Connected);
                     }
-                    self.read_until_error(connection, id).await
+                    self.read_until_error(connection, id, place).await
                 }
-                Err(error) => text(&error),
+                Err(error) => error,
             };
             if failures == 0 {
                 (self.deliver)(Delivery::Disconnected { reason: error });
@@ -157,7 +158,15 @@ impl<D: Fn(Delivery)> Run<D> {
         }
     }
 
-    async fn connect(&self) -> Result<(MultiplexedConnection, i64), RedisError> {
+    async fn connect(&self) -> Result<(MultiplexedConnection, i64, Place), String> {
+        let place = self.broker.place(&self.stream).await;
+        let place = place.map_err(|failure| failure.to_string())?;
+        let opened = self.open().await;
+        let (connection, id) = opened.map_err(|error| text(&error))?;
+        Ok((connection, id, place))
+    }
+
+    async fn open(&self) -> Result<(MultiplexedConnection, i64), RedisError> {
         let mut connection = open_blocking(&self.address).await?;
         let id = redis::cmd("CLIENT")
             .arg("ID")
@@ -166,10 +175,15 @@ impl<D: Fn(Delivery)> Run<D> {
         Ok((connection, id))
     }
 
-    async fn read_until_error(&mut self, mut connection: MultiplexedConnection, id: i64) -> String {
+    async fn read_until_error(
+        &mut self,
+        mut connection: MultiplexedConnection,
+        id: i64,
+        place: Place,
+    ) -> String {
         loop {
             let asked = self.next_asks().await;
-            let cmd = self.command(&asked);
+            let cmd = self.command(&place, &asked);
             let answer = {
                 let mut read = pin!(tokio::time::timeout(
                     BLOCK + LATE,
@@ -199,7 +213,7 @@ impl<D: Fn(Delivery)> Run<D> {
                 Ok(Err(error)) => return text(&error),
                 Err(_) => return format!("no answer to a read within {:?}", BLOCK + LATE),
             };
-            if let Err(failure) = self.hand_out(&asked, value) {
+            if let Err(failure) = self.hand_out(&place, &asked, value) {
                 return failure.to_string();
             }
         }
@@ -222,7 +236,7 @@ impl<D: Fn(Delivery)> Run<D> {
         }
     }
 
-    fn command(&self, asked: &[(Partition, Ask)]) -> redis::Cmd {
+    fn command(&self, place: &Place, asked: &[(Partition, Ask)]) -> redis::Cmd {
         let room = limits::READ_BYTES_TARGET / (asked.len() * self.entry_bytes).max(1);
         let count = room.clamp(1, limits::READ_ENTRIES_MAX);
         let mut cmd = redis::cmd("XREAD");
@@ -232,7 +246,7 @@ impl<D: Fn(Delivery)> Run<D> {
             .arg(BLOCK.as_millis().to_string())
             .arg("STREAMS");
         for (partition, _) in asked {
-            cmd.arg(Key::Log(&self.stream, *partition));
+            cmd.arg(place.key(Key::Log(&self.stream, *partition)));
         }
         for (_, ask) in asked {
             cmd.arg(ask.after.to_string());
@@ -256,12 +270,13 @@ impl<D: Fn(Delivery)> Run<D> {
 
     fn hand_out(
         &mut self,
+        place: &Place,
         asked: &[(Partition, Ask)],
         value: Value,
     ) -> Result<(), segmenter_core::port::Failure> {
         let (mut entries_read, mut bytes_read) = (0usize, 0usize);
         for (key, entries) in convert::xread(value)? {
-            let Some(partition) = partition_of(&key) else {
+            let Some(partition) = place.partition_of(&key) else {
                 continue;
             };
             let Ok(at) = asked.binary_search_by_key(&partition, |(p, _)| *p) else {
@@ -298,29 +313,4 @@ fn bytes_of(entry: &RawEntry) -> usize {
         .iter()
         .map(|(name, value)| name.len() + value.len())
         .sum()
-}
-
-/// From `seg:{namespace/stream/PARTITION}:log`.
-fn partition_of(key: &[u8]) -> Option<Partition> {
-    let text = std::str::from_utf8(key).ok()?;
-    let tag = text.rsplit_once('}')?.0;
-    tag.rsplit_once('/')?.1.parse().ok().map(Partition)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_partition_is_read_from_its_key() {
-        let stream = StreamId {
-            namespace: "a.b".parse().unwrap(),
-            stream: "s-1".parse().unwrap(),
-        };
-        for n in [0, 7, 4095] {
-            let key = Key::Log(&stream, Partition(n)).to_string();
-            assert_eq!(partition_of(key.as_bytes()), Some(Partition(n)));
-        }
-        assert_eq!(partition_of(b"other"), None);
-    }
 }

@@ -113,6 +113,7 @@ impl Group {
             stream: stream.clone(),
             shape: Shape::new(*partitions, 10)?,
             retain: None,
+            source: None,
             uid: uid.clone(),
         };
         broker.execute(Request::Register(register)).await?;

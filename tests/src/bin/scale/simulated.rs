@@ -58,6 +58,7 @@ impl World {
             stream: stream.clone(),
             shape: Shape::new(partitions, 1)?,
             retain: None,
+            source: None,
             uid: uid.clone(),
         };
         broker.execute(now_us, Request::Register(register))?;

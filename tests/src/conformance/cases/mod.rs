@@ -10,4 +10,5 @@ pub mod members;
 pub mod operator;
 pub mod outbox;
 pub mod register;
+pub mod source;
 pub mod trim;

@@ -4,7 +4,7 @@
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::{Content, EntryId};
-use segmenter_core::names::{Source, Uid};
+use segmenter_core::names::{Sender, Uid};
 use segmenter_core::port::{
     AppendFrom, AppendFromReply, Bury, BuryReply, Commit, CommitReply, DeadLetter, Failure,
     LoadOutbox, Outgoing, Purge, Redrive, RedriveReply, Redriven, Relayed, Reply, Request, Sourced,
@@ -18,8 +18,8 @@ fn stamp(ms: u64, seq: u64) -> EntryId {
     EntryId { ms, seq }
 }
 
-fn source(name: &str) -> Source {
-    Source::outbox(&stream_id(name), P0, &group("billing"))
+fn source(name: &str) -> Sender {
+    Sender::outbox(&stream_id(name), P0, &group("billing"))
 }
 
 /// Messages with these stamps; the payload of each is the `ms` of its stamp.

@@ -10,6 +10,7 @@ use crate::names::{GroupName, Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
 use crate::relay::Room;
+use crate::source::Layout;
 use crate::time::Duration;
 
 /// What a consumer is told once.
@@ -34,6 +35,8 @@ pub struct Config {
     pub give_up: Duration,
     /// Bytes, inclusive; an entry with a larger payload is not ours in shape.
     pub payload_max: usize,
+    /// How entries are understood.
+    pub layout: Layout,
     /// Where jitter comes from.
     pub seed: u64,
 }

@@ -3,7 +3,6 @@
 
 use super::event::{Config, Exhausted};
 use super::tenure::Tenure;
-use crate::entry;
 use crate::message::Message;
 use crate::port::DeadLetter;
 use crate::time::Time;
@@ -46,7 +45,7 @@ impl Tenure {
             reason,
             attempts: message.attempt,
             version: config.version.to_string(),
-            fields: entry::encode(&message.content),
+            fields: config.layout.encode(&message.content),
         };
         self.bury(letter, bytes);
     }

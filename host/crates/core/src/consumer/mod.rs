@@ -27,7 +27,7 @@ mod tenure;
 
 use std::collections::VecDeque;
 
-use crate::entry::{self, Entry, RawEntry};
+use crate::entry::{Entry, RawEntry};
 use crate::lease::{Epoch, Fence, LeaseView};
 use crate::limits;
 use crate::message::{EntryId, Message};
@@ -422,7 +422,7 @@ impl Consumer {
                 continue;
             }
             tenure.position = raw.id;
-            let entry = entry::decode(raw, self.config.payload_max);
+            let entry = self.config.layout.decode(raw, self.config.payload_max);
             tenure.queue_bytes += entry.bytes();
             tenure.queue.push_back(entry);
         }

@@ -53,6 +53,7 @@ pub(crate) fn config(incarnation: &str) -> Config {
         broker: segmenter_core::consumer::BROKER_BACKOFF,
         give_up: Duration::from_secs(3),
         payload_max: 1024,
+        layout: segmenter_core::source::Layout::Ours,
         seed: 42,
     }
 }

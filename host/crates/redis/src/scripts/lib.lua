@@ -237,8 +237,10 @@ end
 -- Drops entries that no group needs. `need` nil: a routine trim, which keeps `retain` of them; else a
 -- full partition, which drops as many as it needs. Exact, never `~`. Returns error reply, dropped.
 local function trim(log, meta, lease_prefix, need)
-  local err, groups_retain = read_hash(meta, 'groups', 'retain', 'largest')
+  local err, groups_retain = read_hash(meta, 'groups', 'retain', 'largest', 'source', 'uid')
   if err then return err end
+  -- What others write is theirs to trim, and without its meta nobody knows whose it is.
+  if groups_retain[4] or not groups_retain[5] then return nil, 0 end
   local err2, low, behind = needed_from(log, groups_retain[1], lease_prefix)
   if err2 then return err2 end
   if not low then return nil, 0 end

@@ -1,0 +1,23 @@
+//! A door for fuzzing: JSONL both ways. Is no part of the crate's contract.
+
+use std::io::BufReader;
+
+use segmenter_core::message::Content;
+
+use super::jsonl::{Lines, Shown};
+
+/// Every line of `input` that is not blank: the message, or the line's number and what is wrong with it.
+pub fn read(input: &[u8], payload_max: usize) -> Vec<Result<Content, (u64, String)>> {
+    let mut lines = Lines::new(BufReader::new(input));
+    std::iter::from_fn(|| lines.next(payload_max))
+        .map(|line| match line {
+            Ok(numbered) => Ok(numbered.content),
+            Err(bad) => Err((bad.number, bad.why)),
+        })
+        .collect()
+}
+
+/// As `tail` shows it.
+pub fn write(content: &Content) -> String {
+    serde_json::to_string(&Shown::of(content)).expect("texts are always JSON")
+}
