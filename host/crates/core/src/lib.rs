@@ -17,5 +17,6 @@ pub mod partition_set;
 pub mod partitioner;
 pub mod port;
 pub mod relay;
+pub mod rollout;
 pub mod source;
 pub mod time;
