@@ -4,6 +4,7 @@
 pub(crate) mod clock;
 mod handler;
 mod life;
+mod lineup;
 mod module_file;
 mod prepare;
 pub(crate) mod random;
@@ -31,13 +32,14 @@ use segmenter_core::time::Duration;
 use segmenter_redis::{Address, Broker};
 use tokio::sync::{oneshot, watch};
 
-pub use handler::{Diagnosis, Handler, Instance};
+pub use handler::{CallLimits, Diagnosis, Handler, Instance};
 pub(crate) use prepare::bound;
 pub(crate) use random::name as random_name;
 
 use crate::config::{Config, StreamConfig};
 use crate::output::Format;
 use life::Life;
+use lineup::{Lineup, Live};
 use supervisor::Order;
 
 /// What `segmenter run` was asked for.
@@ -66,10 +68,6 @@ pub struct Plan {
     /// At one message, the first included.
     pub attempts: u32,
     pub exhausted: Exhausted,
-    /// Of one call.
-    pub deadline: Duration,
-    /// Of making the instance that a call may need first.
-    pub instantiate: Duration,
     /// Bytes, inclusive.
     pub payload_max: usize,
     /// Streams of the namespace that it may emit to.
@@ -161,7 +159,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
             broker: broker.clone(),
             log,
         };
-        handlers.push((plan, Arc::new(handler)));
+        handlers.push((plan, forever(handler)));
     }
     let Config {
         member, streams, ..
@@ -181,18 +179,25 @@ pub async fn serve_native<H: Handler>(
         broker,
         None,
         Vec::new(),
-        vec![(plan, Arc::new(handler))],
+        vec![(plan, forever(handler))],
         Say::new(format),
         signals,
     )
     .await
 }
 
+/// A handler that is never swapped.
+fn forever<H: Handler>(handler: H) -> lineup::Published<H> {
+    let lineup = Lineup::only(Arc::new(Live::new(handler)));
+    // Whoever looks finds it also when nobody can publish another one.
+    watch::channel(Arc::new(lineup)).1
+}
+
 async fn serve<H: Handler>(
     broker: Broker,
     member: Option<MemberId>,
     streams: Vec<StreamConfig>,
-    handlers: Vec<(Plan, Arc<H>)>,
+    handlers: Vec<(Plan, lineup::Published<H>)>,
     say: Say,
     mut signals: signals::Signals,
 ) -> anyhow::Result<ExitCode> {
@@ -209,7 +214,7 @@ async fn serve<H: Handler>(
     let (orders_out, orders) = watch::channel(Order::Run);
     let mut running = tokio::task::JoinSet::new();
     let mut readies = Vec::new();
-    for (plan, handler) in handlers {
+    for (plan, published) in handlers {
         let found = prepare::find(&broker, &plan).await?;
         prepare::group(&broker, &plan, &found).await?;
         let (ready, is_ready) = oneshot::channel();
@@ -220,7 +225,7 @@ async fn serve<H: Handler>(
             registration: registration.cloned(),
             plan,
             broker: broker.clone(),
-            handler,
+            published,
             say: say.clone(),
             member: member.clone(),
             found,

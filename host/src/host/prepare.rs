@@ -104,8 +104,6 @@ pub(super) async fn modules(
             retry: handler.backoff,
             attempts: handler.attempts,
             exhausted: handler.exhausted,
-            deadline: handler.limits.deadline,
-            instantiate: handler.limits.instantiate,
             payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: handler.grants.emit.clone(),
         };

@@ -82,7 +82,7 @@ impl World {
                 partition,
                 group: bound.group.clone(),
                 incarnation: incarnation.clone(),
-                version: self.version.clone(),
+                runs: Runs::only(self.version.clone()),
                 retry: self.retry,
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,

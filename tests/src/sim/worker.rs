@@ -118,7 +118,7 @@ impl World {
                 break;
             };
             match command {
-                Command::Call { epoch, message } => self.call(host, handler, epoch, message),
+                Command::Call { epoch, message, .. } => self.call(host, handler, epoch, message),
                 Command::CancelCall => self.cancel(host, handler, partition),
                 other => self.carry_out(host, handler, partition, other),
             }
@@ -370,7 +370,7 @@ impl World {
                 self.ask_read(host, handler, partition, (epoch, after));
             }
             Command::StopReading => self.forget_read(host, handler, partition),
-            Command::Acquire => {
+            Command::Acquire { version } => {
                 let request = Request::Acquire(Acquire {
                     stream: stream.clone(),
                     uid: supervisor.uid.clone(),
@@ -402,6 +402,7 @@ impl World {
                     emits: settled.emits,
                     attempts: settled.attempts,
                     halt: settled.halt,
+                    version: settled.version,
                 });
                 self.ask(
                     host,

@@ -10,7 +10,7 @@ use crate::entry::{Fields, RawEntry};
 use crate::lease::{Attempts, Epoch, Fence, LeaseView, Owner};
 use crate::message::{Content, EntryId};
 use crate::names::{
-    GroupName, Incarnation, MemberId, Partition, Sender, Shape, StreamId, StreamName, Uid,
+    GroupName, Incarnation, MemberId, Partition, Sender, Shape, StreamId, StreamName, Uid, Version,
 };
 use crate::partition_set::PartitionSet;
 use crate::source::Source;
@@ -240,6 +240,8 @@ pub struct Commit {
     pub attempts: Option<Attempts>,
     /// Halts the partition and gives the lease back: why.
     pub halt: Option<String>,
+    /// The version that handles by now, if the lease says another one.
+    pub version: Option<Version>,
 }
 
 /// An emitted message and its place: the epoch in which it was committed, and its number in that. Stamps

@@ -388,7 +388,8 @@ impl Broker {
                 };
                 cmd.arg(r.halt.as_deref().unwrap_or_default())
                     .arg(limits::DEAD_ENTRIES_MAX)
-                    .arg(limits::DEAD_BYTES_MAX);
+                    .arg(limits::DEAD_BYTES_MAX)
+                    .arg(r.version.as_ref().map_or("", |version| version.as_str()));
             })
             .await?;
         if let Some((entries, bytes)) = dead_full(&answer) {

@@ -59,7 +59,6 @@ pub struct PartitionContext {
     pub partitions: u32,
     pub group: GroupName,
     pub handler: HandlerName,
-    pub version: Version,
     pub partition: Partition,
     pub epoch: Epoch,
 }
@@ -154,6 +153,10 @@ impl Module {
         &self.0.version
     }
 
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
     /// Makes one instance and drops it: what fails at once, fails before a partition depends on it.
     pub async fn probe(&self) -> Result<(), InstantiateError> {
         struct Silent;
@@ -176,7 +179,6 @@ impl Module {
             partitions: 1,
             group: GroupName::new(name).expect("a name"),
             handler: HandlerName::new(name).expect("a name"),
-            version: self.0.version.clone(),
             partition: Partition(0),
             epoch: Epoch(0),
         };
@@ -200,9 +202,10 @@ impl Module {
             grants,
             engine,
             pre,
-            ..
+            version,
         } = &*self.0;
-        Instance::new(engine, pre, *limits, grants.clone(), tenure.clone()).await
+        let (version, grants) = (version.clone(), grants.clone());
+        Instance::new(engine, pre, version, *limits, grants, tenure.clone()).await
     }
 }
 

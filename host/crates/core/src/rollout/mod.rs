@@ -20,6 +20,7 @@ mod follower;
 mod judge;
 mod share;
 
+use crate::consumer::By;
 use crate::names::Version;
 use crate::time::Time;
 
@@ -86,6 +87,13 @@ impl Runs {
         Runs {
             version,
             instead: None,
+        }
+    }
+
+    pub fn called(&self, by: By) -> &Version {
+        match (by, &self.instead) {
+            (By::Instead, Some(instead)) => instead,
+            _ => &self.version,
         }
     }
 }
