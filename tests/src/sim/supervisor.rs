@@ -8,6 +8,7 @@ use segmenter_core::member::{Command, Config, Event as MemberEvent, Member, News
 use segmenter_core::names::{Incarnation, Partition, Uid};
 use segmenter_core::port::{CommitReply, Failure, Reply, Request, SyncReply, Verify};
 use segmenter_core::relay;
+use segmenter_core::rollout::Runs;
 use segmenter_core::time::Time;
 
 use super::host::{Ending, Input, Purpose};

@@ -356,11 +356,7 @@ impl World {
         let (name, Some(process)) = (&h.name, &mut h.process) else {
             return;
         };
-        let owner = Owner {
-            incarnation: process.supervisors[handler].incarnation.clone(),
-            member: process.member.clone(),
-            version: self.version.clone(),
-        };
+        let member = process.member.clone();
         let supervisor = &mut process.supervisors[handler];
         let bound = &self.bindings[supervisor.binding];
         let (stream, group) = (&self.streams[bound.stream], &bound.group);
@@ -376,7 +372,11 @@ impl World {
                     uid: supervisor.uid.clone(),
                     partition,
                     group: group.clone(),
-                    owner,
+                    owner: Owner {
+                        incarnation: supervisor.incarnation.clone(),
+                        member,
+                        version,
+                    },
                 });
                 self.ask(
                     host,
