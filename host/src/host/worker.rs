@@ -293,7 +293,11 @@ impl<H: Handler> Worker<H> {
 
     fn count(&mut self, live: &Live<H>, by: By, outcome: &Outcome, took: Duration) {
         if by == By::Running {
-            return self.counting.ended(outcome, took);
+            self.counting.ended(outcome, took);
+            if !matches!(outcome, Outcome::Ok(_)) {
+                self.counting.flush(live);
+            }
+            return;
         }
         let mut counting = Counting::default();
         counting.ended(outcome, took);

@@ -24,7 +24,7 @@ use crate::consumer::By;
 use crate::names::Version;
 use crate::time::Time;
 
-pub use follower::{Command, Event, Follower, Loading, Progress};
+pub use follower::{Command, Event, Follower, Loading, Progress, TRIAL_MIN};
 pub use judge::{
     Evidence, OVERRULED_MIN, OVERRULED_PERCENT, SLOWER_BY, SLOWER_CALLS_MIN, SLOWER_TIMES, Tally,
     Verdict, judge,
