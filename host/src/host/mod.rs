@@ -5,15 +5,20 @@ pub(crate) mod clock;
 mod handler;
 mod life;
 mod lineup;
+mod loader;
 mod module_file;
 mod prepare;
 pub(crate) mod random;
 pub(crate) mod relay;
+#[allow(dead_code, reason = "follow.rs will use it")]
+mod reload;
 mod signals;
 mod supervisor;
 mod targets;
 pub mod telemetry;
 mod wasm;
+#[allow(dead_code, reason = "follow.rs will use it")]
+mod watch;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -30,13 +35,13 @@ use segmenter_core::names::{GroupName, HandlerName, MemberId, StreamId, StreamNa
 use segmenter_core::port::{Failure, Start};
 use segmenter_core::time::Duration;
 use segmenter_redis::{Address, Broker};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 pub use handler::{CallLimits, Diagnosis, Handler, Instance};
 pub(crate) use prepare::bound;
 pub(crate) use random::name as random_name;
 
-use crate::config::{Config, StreamConfig};
+use crate::config::{Config, ConfigFile, StreamConfig};
 use crate::output::Format;
 use life::Life;
 use lineup::{Lineup, Live};
@@ -45,6 +50,8 @@ use supervisor::Order;
 /// What `segmenter run` was asked for.
 pub struct RunOptions {
     pub config: Config,
+    /// Where the configuration was read from: it is looked after while the host runs.
+    pub file: Option<ConfigFile>,
     pub address: Address,
     pub format: Format,
     /// Wait for Redis for ever instead of giving up.
@@ -111,7 +118,7 @@ impl Say {
 /// The host with WebAssembly handlers, from configuration to exit.
 pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let say = Say::new(options.format);
-    let modules = prepare::modules(&options.config, options.coredump, &say).await?;
+    let (_loader, modules) = prepare::modules(&options.config, options.coredump, &say).await?;
     if options.check {
         prepare::say_checked(options.format, &modules);
         return Ok(ExitCode::SUCCESS);
@@ -211,7 +218,7 @@ async fn serve<H: Handler>(
         .map(|(plan, _)| plan.drain_timeout)
         .max()
         .unwrap_or_default();
-    let (orders_out, orders) = watch::channel(Order::Run);
+    let (orders_out, orders) = tokio::sync::watch::channel(Order::Run);
     let mut running = tokio::task::JoinSet::new();
     let mut readies = Vec::new();
     for (plan, published) in handlers {

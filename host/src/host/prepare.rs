@@ -2,6 +2,7 @@
 //! the group in every partition. Each failure says what to do.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,14 +15,15 @@ use segmenter_core::port::{
 use segmenter_core::source::Source;
 use segmenter_redis::admin::{self, StreamInfo};
 use segmenter_redis::{Address, Broker, doctor};
-use segmenter_wasm::{Engine, EngineConfig, Limits, Module};
+use segmenter_wasm::{Engine, EngineConfig, Module, Priority};
 
 use super::clock;
+use super::loader::{Loader, Settings};
 use super::module_file;
 use super::random;
 use super::telemetry;
 use super::{Plan, Say};
-use crate::config::{Config, HandlerConfig, StreamConfig};
+use crate::config::{Config, HandlerConfig, ModuleSource, StreamConfig};
 use crate::output::Format;
 
 /// How long `run` tries to reach Redis before it gives up.
@@ -41,7 +43,7 @@ pub(super) async fn modules(
     config: &Config,
     coredump: Option<PathBuf>,
     say: &Say,
-) -> anyhow::Result<Vec<Loaded>> {
+) -> anyhow::Result<(Loader, Vec<Loaded>)> {
     if let Some(dir) = &coredump {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("creating the folder for core dumps {}", dir.display()))?;
@@ -60,37 +62,19 @@ pub(super) async fn modules(
         core_dump_dir: coredump,
     })
     .context("starting the WebAssembly engine")?;
+    let loader = Loader::new(engine);
     let mut loaded = Vec::new();
     for handler in &config.handlers {
-        let path = &handler.module;
-        let bytes = module_file::read(path, handler.limits.module_bytes).with_context(|| {
-            format!(
-                "handler {}: reading its module {}",
-                handler.name,
-                path.display()
+        let bytes = bytes(handler).await?;
+        let module = loader
+            .load(
+                Arc::new(bytes),
+                None,
+                Settings::of(handler),
+                Priority::Start,
             )
-        })?;
-        let limits = Limits {
-            deadline: handler.limits.deadline,
-            instantiate: handler.limits.instantiate,
-            memory_bytes: handler.limits.memory_bytes,
-            payload_bytes: limits::PAYLOAD_BYTES_MAX,
-            effects: handler.limits.effects,
-            table_elements: handler.limits.table_elements,
-            core_instances: handler.limits.core_instances,
-            log_bytes: handler.limits.log_bytes,
-            recycle: handler.recycle,
-        };
-        folders(handler)?;
-        let module = Module::load(&engine, &bytes, limits, handler.grants.clone())
-            .with_context(|| format!("handler {}: module {}", handler.name, path.display()))?;
-        module.probe().await.with_context(|| {
-            format!(
-                "handler {}: a first instance of {}",
-                handler.name,
-                path.display()
-            )
-        })?;
+            .await
+            .with_context(|| format!("handler {}: module {}", handler.name, handler.module))?;
         let plan = Plan {
             handler: handler.name.clone(),
             stream: StreamId {
@@ -115,31 +99,32 @@ pub(super) async fn modules(
         });
         loaded.push(Loaded { plan, module });
     }
-    Ok(loaded)
+    Ok((loader, loaded))
 }
 
-/// A granted folder must be there: a handler would else find out at its first message.
-fn folders(handler: &HandlerConfig) -> anyhow::Result<()> {
-    for folder in &handler.grants.files {
-        let path = folder.host.display();
-        let found = std::fs::metadata(&folder.host).with_context(|| {
-            format!(
-                "handler {}: grants, files: looking at the host folder {path}",
-                handler.name
-            )
-        })?;
-        if !found.is_dir() {
-            bail!(
-                "handler {}: grants, files: {path} is no folder; grant the folder that it lies in",
-                handler.name
-            );
-        }
-    }
-    Ok(())
+/// What a handler begins with.
+async fn bytes(handler: &HandlerConfig) -> anyhow::Result<Vec<u8>> {
+    let path = match &handler.module {
+        ModuleSource::File(path) => path.clone(),
+        // LEAD: the current version from Redis, which must be reached before, then.
+        ModuleSource::Deployed => bail!(
+            "handler {}: module = \"deployed\" is not available in this version; give the path of a .wasm file",
+            handler.name
+        ),
+    };
+    let bytes_max = handler.limits.module_bytes;
+    let read = tokio::task::spawn_blocking(move || module_file::read(&path, bytes_max));
+    read.await?.with_context(|| {
+        format!(
+            "handler {}: reading its module {}",
+            handler.name, handler.module
+        )
+    })
 }
 
-/// One instance per partition of every handler. A stream that is not in the file may have any number of
-/// partitions, so that the largest is reserved for it: a pool reserves addresses, not memory.
+/// Two instances per partition of every handler: beside one on trial stands the current version's, beside
+/// the current version's a shadow. A stream that is not in the file may have any number of partitions, so
+/// that the largest is reserved for it: a pool reserves addresses, not memory.
 fn instances_max(config: &Config) -> u32 {
     let partitions = |handler: &HandlerConfig| {
         let stream = config
@@ -153,18 +138,20 @@ fn instances_max(config: &Config) -> u32 {
         .iter()
         .map(partitions)
         .fold(0, u32::saturating_add);
-    all.saturating_add(PROBES)
+    let probes = (config.handlers.len() as u32).saturating_mul(PROBES_PER_HANDLER);
+    all.saturating_mul(PER_PARTITION).saturating_add(probes)
 }
 
-/// Instances beside those of partitions: one is made when a module is loaded.
-const PROBES: u32 = 4;
+const PER_PARTITION: u32 = 2;
+/// One is made when a version is loaded, and two may be wanted at once.
+const PROBES_PER_HANDLER: u32 = 2;
 
 fn cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
-    Some(base.join("segmenter").join("modules"))
+    Some(base.join("segmenter"))
 }
 
 pub(super) fn say_checked(format: Format, modules: &[Loaded]) {
