@@ -61,6 +61,14 @@ impl FromFile {
         }
     }
 
+    /// What the file held last, as far as it was taken.
+    pub(super) fn newest(&self) -> &Version {
+        match &self.candidate {
+            Some((kept, _)) => &kept.version,
+            None => &self.current.version,
+        }
+    }
+
     pub(super) fn bytes(&self, version: &Version) -> Option<Arc<Vec<u8>>> {
         let candidate = self.candidate.as_ref().map(|(kept, _)| kept);
         [Some(&self.current), candidate]
@@ -80,7 +88,11 @@ mod tests {
     }
 
     fn holds(file: &mut FromFile, text: &str) -> u64 {
-        file.holds(Time::ZERO, version(text), Arc::new(text.as_bytes().to_vec()));
+        file.holds(
+            Time::ZERO,
+            version(text),
+            Arc::new(text.as_bytes().to_vec()),
+        );
         file.revision
     }
 
@@ -88,7 +100,10 @@ mod tests {
         let Wanted {
             current, candidate, ..
         } = file.wanted();
-        (current.to_string(), candidate.map(|c| c.version.to_string()))
+        (
+            current.to_string(),
+            candidate.map(|c| c.version.to_string()),
+        )
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use segmenter_core::names::Version;
+use segmenter_core::names::{HandlerId, Version};
 use segmenter_core::port::{Failure, FetchModule, FetchModuleReply, Reply, Request};
 use segmenter_core::rollout::{Edition, Loading};
 use segmenter_redis::Broker;
@@ -33,6 +33,13 @@ pub(super) struct Loaded {
 }
 
 impl Parts {
+    pub(super) fn handler(&self) -> HandlerId {
+        HandlerId {
+            namespace: self.plan.stream.namespace.clone(),
+            handler: self.plan.handler.clone(),
+        }
+    }
+
     pub(crate) fn live(&self, module: Module) -> Live<WasmHandler> {
         Live::new(WasmHandler {
             module,

@@ -1,15 +1,17 @@
 //! One handler's versions on this host: carries out what the core's follower asks for, and tells it what is
 //! wanted, what was loaded, and what calls came to. Decides nothing; must not know how a partition runs.
 
+mod begin;
 mod file;
 mod load;
 mod trial;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use segmenter_core::limits;
-use segmenter_core::names::{HandlerId, MemberId, Version};
+use segmenter_core::names::{MemberId, Version};
 use segmenter_core::port::{
     Asks, Failure, Heard, Pointer, Reply, Report, ReportReply, Request, Settle,
 };
@@ -17,20 +19,22 @@ use segmenter_core::rollout::{
     self, Candidacy, Command, Edition, Event, Follower, HostReport, Mode, Progress, Verdict,
 };
 use segmenter_core::time::{Duration, Time};
+use segmenter_redis::HandlerNews;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub(super) use self::file::FromFile;
+pub(super) use self::begin::begin;
+use self::file::FromFile;
 use self::load::Loaded;
 pub(super) use self::load::Parts;
 use self::trial::Trial;
+use super::file_watch::{Seen, Watch};
 use super::handler::Handler;
 use super::lineup::{Lineup, Live, Published};
 use super::supervisor::Order;
 use super::wasm::WasmHandler;
-use super::watch::{Seen, Watch};
 use super::{clock, random, telemetry};
-use crate::config::HandlerConfig;
+use crate::config::{HandlerConfig, ModuleSource};
 
 /// Between two looks at what the calls of a version from a file came to.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -38,19 +42,29 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const IDLE_REPORTS: u32 = 10;
 
 /// The host's own settings of a handler, and how often they were changed.
-pub(super) type Settings = watch::Receiver<Arc<(u32, HandlerConfig)>>;
+pub(super) struct Settings {
+    number: u32,
+    config: HandlerConfig,
+}
+
+impl Settings {
+    pub(super) fn change(&mut self, config: HandlerConfig) {
+        self.number = self.number.wrapping_add(1);
+        self.config = config;
+    }
+}
 
 /// Where versions come from.
-pub(super) enum Source {
-    File(Box<(FromFile, Watch)>),
-    Deployed(segmenter_redis::DeployNews),
+enum Source {
+    File(Box<(FromFile, Watch, PathBuf)>),
+    Deployed(HandlerNews),
 }
 
 pub(super) struct Follow {
     parts: Arc<Parts>,
     member: MemberId,
     source: Source,
-    settings: Settings,
+    settings: watch::Receiver<Settings>,
     follower: Follower,
     lives: BTreeMap<Edition, Arc<Live<WasmHandler>>>,
     publish: watch::Sender<Arc<Lineup<WasmHandler>>>,
@@ -60,6 +74,8 @@ pub(super) struct Follow {
     reports: JoinSet<Result<ReportReply, Failure>>,
     report_at: Time,
     look_at: Time,
+    /// Of the current version.
+    settings_live: u32,
 }
 
 /// What happened.
@@ -75,16 +91,16 @@ enum Input {
 
 impl Follow {
     /// `first` is loaded under the settings as they are.
-    pub(super) fn new(
+    fn new(
         parts: Arc<Parts>,
         member: MemberId,
         source: Source,
-        settings: Settings,
+        settings: watch::Receiver<Settings>,
         first: Live<WasmHandler>,
     ) -> (Follow, Published<WasmHandler>) {
         let edition = Edition {
             version: first.handler.version().clone(),
-            settings: settings.borrow().0,
+            settings: settings.borrow().number,
         };
         let first = Arc::new(first);
         let (publish, published) = watch::channel(Arc::new(Lineup::only(first.clone())));
@@ -94,13 +110,14 @@ impl Follow {
             source,
             settings,
             follower: Follower::new(edition.clone(), random::number()),
-            lives: BTreeMap::from([(edition, first)]),
+            lives: BTreeMap::from([(edition.clone(), first)]),
             publish,
             trial: None,
             loads: JoinSet::new(),
             reports: JoinSet::new(),
             report_at: Time::ZERO,
             look_at: Time::ZERO,
+            settings_live: edition.settings,
         };
         (follow, published)
     }
@@ -119,11 +136,7 @@ impl Follow {
             match self.next(&mut orders).await {
                 Input::Seen(seen) => self.seen(seen),
                 Input::News => self.report_at = Time::ZERO,
-                Input::Settings => {
-                    let settings = self.settings.borrow_and_update().0;
-                    self.follower
-                        .handle(clock::now(), Event::Settings(settings));
-                }
+                Input::Settings => self.set(),
                 Input::Loaded(loaded) => self.loaded(loaded),
                 Input::Reported(Ok(reply)) => self.reported(reply),
                 // The next report tells; that Redis is away is said by whoever needs it.
@@ -142,7 +155,10 @@ impl Follow {
         // While one is in the air, its answer wakes.
         let wake = match self.reports.is_empty() {
             true => wake,
-            false => [look, self.follower.poll_timeout()].into_iter().flatten().min(),
+            false => [look, self.follower.poll_timeout()]
+                .into_iter()
+                .flatten()
+                .min(),
         };
         let source = async {
             match &mut self.source {
@@ -170,6 +186,24 @@ impl Follow {
             input = source => input,
             () = clock::sleep_until(wake) => Input::Time,
         }
+    }
+
+    fn set(&mut self) {
+        let number = self.settings.borrow_and_update().number;
+        let config = self.settings.borrow().config.clone();
+        if let (Source::File(from), ModuleSource::File(path)) = (&mut self.source, &config.module)
+            && from.2 != *path
+        {
+            let known = from.0.newest().clone();
+            match Watch::start(path, config.limits.module_bytes, Some(known)) {
+                Ok(watch) => (from.1, from.2) = (watch, path.clone()),
+                Err(error) => {
+                    let why = format!("watching {}: {error}", path.display());
+                    self.seen(Seen::Trouble(why));
+                }
+            }
+        }
+        self.follower.handle(clock::now(), Event::Settings(number));
     }
 
     fn seen(&mut self, seen: Seen) {
@@ -204,8 +238,8 @@ impl Follow {
         let handler = plan.handler.as_str();
         match command {
             Command::Load(edition) => {
-                let (_, config) = &**self.settings.borrow();
-                let (parts, config) = (self.parts.clone(), config.clone());
+                let config = self.settings.borrow().config.clone();
+                let parts = self.parts.clone();
                 let bytes = match &self.source {
                     Source::File(from) => from.0.bytes(&edition.version),
                     Source::Deployed(_) => None,
@@ -264,6 +298,14 @@ impl Follow {
         };
         let (was, is) = (runs(&before), runs(&next));
         self.publish.send_replace(Arc::new(next));
+        let settings = |lineup: &rollout::Lineup| lineup.current.settings;
+        if was == is && settings(lineup) != self.settings_live {
+            self.say(&telemetry::Event::SettingsLive {
+                handler: self.parts.plan.handler.as_str(),
+                version: is.as_str(),
+            });
+        }
+        self.settings_live = settings(lineup);
         if was != is {
             self.say(&telemetry::Event::VersionLive {
                 handler: self.parts.plan.handler.as_str(),
@@ -331,15 +373,9 @@ impl Follow {
             },
             candidate,
             rest,
-            live_versions: self.parts.loader.live_versions(),
+            live_versions: u32::try_from(self.parts.loader.engine().modules_live())
+                .unwrap_or(u32::MAX),
             differences: Default::default(),
-        }
-    }
-
-    fn handler(&self) -> HandlerId {
-        HandlerId {
-            namespace: self.parts.plan.stream.namespace.clone(),
-            handler: self.parts.plan.handler.clone(),
         }
     }
 
@@ -361,7 +397,7 @@ impl Follow {
             report.revision = 0;
         }
         let request = Request::Report(Report {
-            handler: self.handler(),
+            handler: self.parts.handler(),
             asks: Asks::Told {
                 host: self.member.clone(),
                 report,
@@ -388,7 +424,8 @@ impl Follow {
         let now = clock::now();
         self.say_settled(&pointer);
         let revision = pointer.revision;
-        self.follower.handle(now, Event::Wanted(pointer.wanted(now)));
+        self.follower
+            .handle(now, Event::Wanted(pointer.wanted(now)));
         let evidence = rollout::evidence(&reply.hosts, revision);
         self.follower
             .handle(now, Event::Evidence { revision, evidence });
@@ -403,7 +440,11 @@ impl Follow {
             return;
         };
         let version = &candidate.version;
-        if next.candidate.as_ref().is_some_and(|c| c.version == *version) {
+        if next
+            .candidate
+            .as_ref()
+            .is_some_and(|c| c.version == *version)
+        {
             return;
         }
         if next.current == *version {
@@ -450,7 +491,7 @@ impl Follow {
             }
             Source::Deployed(_) => {
                 let request = Request::Settle(Settle {
-                    handler: self.handler(),
+                    handler: self.parts.handler(),
                     revision,
                     version,
                     verdict,
@@ -470,7 +511,7 @@ impl Follow {
     /// Nobody shall wait for this host.
     async fn leave(self) {
         let request = Request::Report(Report {
-            handler: self.handler(),
+            handler: self.parts.handler(),
             asks: Asks::Left {
                 host: self.member.clone(),
                 report: self.told(),
