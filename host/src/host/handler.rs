@@ -7,20 +7,31 @@ use segmenter_core::lease::Epoch;
 use segmenter_core::message::Message;
 use segmenter_core::names::{Partition, Version};
 use segmenter_core::outcome::Outcome;
+use segmenter_core::time::Duration;
 
 /// Code that handles messages.
 pub trait Handler: Send + Sync + 'static {
     type Instance: Instance;
     /// What the instances of one partition in one lease epoch share, such as the state in memory. It
-    /// survives a trap of an instance, never the epoch.
+    /// survives a trap of an instance and a swap of versions, because what is settled and not committed yet
+    /// is only there; never the epoch.
     type Tenure: Send + Sync + 'static;
     fn version(&self) -> &Version;
+    fn limits(&self) -> CallLimits;
     fn tenure(&self, partition: Partition, epoch: Epoch) -> Self::Tenure;
     /// A new instance. The error is a reason for people.
     fn instantiate(
         &self,
         tenure: &Self::Tenure,
     ) -> impl Future<Output = Result<Self::Instance, String>> + Send;
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits {
+    /// Of one call.
+    pub deadline: Duration,
+    /// Of making the instance that a call may need first.
+    pub instantiate: Duration,
 }
 
 /// One instance, for one partition, called with one message at a time.

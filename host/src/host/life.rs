@@ -6,8 +6,6 @@
 //! started anew since it last knew this member. A database that was emptied while its server ran on
 //! (FLUSHALL) counts as deleted: somebody did that.
 
-use std::sync::Arc;
-
 use segmenter_core::backoff::Backoff;
 use segmenter_core::member::Exit;
 use segmenter_core::names::{Incarnation, MemberId};
@@ -19,6 +17,7 @@ use segmenter_redis::admin::StreamInfo;
 use tokio::sync::{oneshot, watch};
 
 use super::handler::Handler;
+use super::lineup::Published;
 use super::supervisor::{Ended, Order, Supervisor};
 use super::{Plan, Say, prepare, random, telemetry};
 use crate::config::StreamConfig;
@@ -40,7 +39,7 @@ enum Lost {
 pub(super) struct Life<H> {
     pub(super) plan: Plan,
     pub(super) broker: Broker,
-    pub(super) handler: Arc<H>,
+    pub(super) published: Published<H>,
     pub(super) say: Say,
     pub(super) member: MemberId,
     pub(super) found: StreamInfo,
@@ -60,7 +59,7 @@ impl<H: Handler> Life<H> {
             let supervisor = Supervisor {
                 plan: self.plan.clone(),
                 broker: self.broker.clone(),
-                handler: self.handler.clone(),
+                published: self.published.clone(),
                 say: self.say.clone(),
                 uid: self.found.uid.clone(),
                 shape: self.found.shape,

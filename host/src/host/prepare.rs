@@ -33,17 +33,29 @@ const CONNECT_EVERY: Duration = Duration::from_millis(250);
 /// Requests in the air while groups are created.
 const ENSURE_AT_ONCE: usize = 64;
 
-pub(super) struct Loaded {
+/// A handler whose configuration is good, and its module, if that is a file.
+pub(super) struct Prepared {
     pub(super) plan: Plan,
-    pub(super) module: Module,
+    pub(super) config: HandlerConfig,
+    pub(super) code: Code,
 }
 
-/// Loads and probes every module. Nothing was asked of Redis yet: a bad module disturbs nobody.
+pub(super) enum Code {
+    File {
+        module: Module,
+        bytes: Arc<Vec<u8>>,
+        path: PathBuf,
+    },
+    /// Only Redis knows.
+    Deployed,
+}
+
+/// Loads and probes every module that is a file. Nothing was asked of Redis yet: a bad module disturbs nobody.
 pub(super) async fn modules(
     config: &Config,
     coredump: Option<PathBuf>,
     say: &Say,
-) -> anyhow::Result<(Loader, Vec<Loaded>)> {
+) -> anyhow::Result<(Loader, Vec<Prepared>)> {
     if let Some(dir) = &coredump {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("creating the folder for core dumps {}", dir.display()))?;
@@ -65,16 +77,7 @@ pub(super) async fn modules(
     let loader = Loader::new(engine);
     let mut loaded = Vec::new();
     for handler in &config.handlers {
-        let bytes = bytes(handler).await?;
-        let module = loader
-            .load(
-                Arc::new(bytes),
-                None,
-                Settings::of(handler),
-                Priority::Start,
-            )
-            .await
-            .with_context(|| format!("handler {}: module {}", handler.name, handler.module))?;
+        let code = code(&loader, handler).await?;
         let plan = Plan {
             handler: handler.name.clone(),
             stream: StreamId {
@@ -88,39 +91,47 @@ pub(super) async fn modules(
             retry: handler.backoff,
             attempts: handler.attempts,
             exhausted: handler.exhausted,
-            deadline: handler.limits.deadline,
-            instantiate: handler.limits.instantiate,
             payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: handler.grants.emit.clone(),
         };
-        say.event(&telemetry::Event::Starting {
-            handler: plan.handler.as_str(),
-            stream: plan.stream.to_string(),
-            group: plan.group.as_str(),
-            version: module.version().as_str(),
+        if let Code::File { module, .. } = &code {
+            say.event(&telemetry::Event::Starting {
+                handler: plan.handler.as_str(),
+                stream: plan.stream.to_string(),
+                group: plan.group.as_str(),
+                version: module.version().as_str(),
+            });
+        }
+        loaded.push(Prepared {
+            plan,
+            config: handler.clone(),
+            code,
         });
-        loaded.push(Loaded { plan, module });
     }
     Ok((loader, loaded))
 }
 
-/// What a handler begins with.
-async fn bytes(handler: &HandlerConfig) -> anyhow::Result<Vec<u8>> {
-    let path = match &handler.module {
-        ModuleSource::File(path) => path.clone(),
-        // LEAD: the current version from Redis, which must be reached before, then.
-        ModuleSource::Deployed => bail!(
-            "handler {}: module = \"deployed\" is not available in this version; give the path of a .wasm file",
-            handler.name
-        ),
+async fn code(loader: &Loader, handler: &HandlerConfig) -> anyhow::Result<Code> {
+    let ModuleSource::File(path) = &handler.module else {
+        return Ok(Code::Deployed);
     };
-    let bytes_max = handler.limits.module_bytes;
-    let read = tokio::task::spawn_blocking(move || module_file::read(&path, bytes_max));
-    read.await?.with_context(|| {
+    let (of, bytes_max) = (path.clone(), handler.limits.module_bytes);
+    let read = tokio::task::spawn_blocking(move || module_file::read(&of, bytes_max));
+    let bytes = read.await?.with_context(|| {
         format!(
             "handler {}: reading its module {}",
             handler.name, handler.module
         )
+    })?;
+    let bytes = Arc::new(bytes);
+    let module = loader
+        .load(bytes.clone(), None, Settings::of(handler), Priority::Start)
+        .await
+        .with_context(|| format!("handler {}: module {}", handler.name, handler.module))?;
+    Ok(Code::File {
+        module,
+        bytes,
+        path: path.clone(),
     })
 }
 
@@ -156,20 +167,29 @@ fn cache_dir() -> Option<PathBuf> {
     Some(base.join("segmenter"))
 }
 
-pub(super) fn say_checked(format: Format, modules: &[Loaded]) {
-    for Loaded { plan, module } in modules {
-        match format {
-            Format::Json => println!(
+pub(super) fn say_checked(format: Format, handlers: &[Prepared]) {
+    for Prepared { plan, code, .. } in handlers {
+        let version = match code {
+            Code::File { module, .. } => Some(module.version().as_str()),
+            Code::Deployed => None,
+        };
+        match (format, version) {
+            (Format::Json, _) => println!(
                 "{}",
                 serde_json::json!({
                     "event": "checked",
                     "handler": plan.handler.as_str(),
                     "stream": plan.stream.stream.as_str(),
                     "group": plan.group.as_str(),
-                    "version": module.version().as_str(),
+                    "version": version,
                 })
             ),
-            Format::Human => println!("ok: handler {}, module {}", plan.handler, module.version()),
+            (Format::Human, Some(version)) => {
+                println!("ok: handler {}, module {version}", plan.handler);
+            }
+            (Format::Human, None) => {
+                println!("ok: handler {}, which runs what is deployed", plan.handler);
+            }
         }
     }
 }

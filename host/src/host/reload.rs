@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use segmenter_core::names::HandlerName;
 
-use super::watch::{Seen, Watch};
+use super::file_watch::{Seen, Watch};
 use super::{Say, telemetry};
 use crate::config::{Config, ConfigFile, HandlerConfig, ModuleSource};
 

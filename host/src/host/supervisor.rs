@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use segmenter_core::consumer::{BROKER_BACKOFF, Claim};
 use segmenter_core::consumer::{Config as ConsumerConfig, Consumer, Event as ConsumerEvent};
-use segmenter_core::lease::Owner;
 use segmenter_core::member::{self, Command, Event, Exit, Member, News, Standing};
 use segmenter_core::names::{Incarnation, MemberId, Partition, Shape, Uid};
 use segmenter_core::port::{
@@ -19,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::handler::Handler;
+use super::lineup::{self, Published};
 use super::random;
 use super::relay::RelayBox;
 use super::telemetry;
@@ -29,7 +29,7 @@ use super::{Plan, Say};
 pub(super) struct Supervisor<H> {
     pub(super) plan: Plan,
     pub(super) broker: Broker,
-    pub(super) handler: Arc<H>,
+    pub(super) published: Published<H>,
     pub(super) say: Say,
     pub(super) uid: Uid,
     pub(super) shape: Shape,
@@ -88,13 +88,9 @@ impl<H: Handler> Supervisor<H> {
         let shared = Arc::new(Shared {
             plan: self.plan.clone(),
             uid: self.uid.clone(),
-            owner: Owner {
-                incarnation: self.incarnation.clone(),
-                member: self.member.clone(),
-                version: self.handler.version().clone(),
-            },
+            incarnation: self.incarnation.clone(),
+            member: self.member.clone(),
             broker: self.broker.clone(),
-            handler: self.handler.clone(),
             say: self.say.clone(),
             trust,
             dropped: dropped_out,
@@ -109,7 +105,7 @@ impl<H: Handler> Supervisor<H> {
                 match command {
                     Command::Sync(sync) => {
                         self.sync(sync, &input_out);
-                        if let Some(partition) = workers.hung(self.plan.call_limit()) {
+                        if let Some(partition) = workers.hung() {
                             member.handle(clock::now(), Event::Hung(partition));
                         }
                     }
@@ -203,11 +199,7 @@ impl<H: Handler> Supervisor<H> {
         }
     }
 
-    fn start_workers(
-        &self,
-        shared: &Arc<Shared<H>>,
-        input: &mpsc::UnboundedSender<Input>,
-    ) -> Workers {
+    fn start_workers(&self, shared: &Arc<Shared>, input: &mpsc::UnboundedSender<Input>) -> Workers {
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
             self.shape.all().map(|_| Mailbox::new()).unzip();
         let noise = random::number();
@@ -260,11 +252,14 @@ impl<H: Handler> Supervisor<H> {
             .all()
             .zip(inboxes.into_iter().zip(&workers.mailboxes))
         {
+            let mut published = self.published.clone();
+            let running = lineup::now(&mut published, partition);
+            let runs = running.runs();
             let consumer = Consumer::new(ConsumerConfig {
                 partition,
                 group: self.plan.group.clone(),
                 incarnation: self.incarnation.clone(),
-                version: self.handler.version().clone(),
+                runs,
                 retry: self.plan.retry,
                 attempts: self.plan.attempts,
                 exhausted: self.plan.exhausted,
@@ -282,6 +277,7 @@ impl<H: Handler> Supervisor<H> {
                 inbox,
                 reader.clone(),
                 workers.relays[partition.0 as usize].events.clone(),
+                (published, running),
             );
             tokio::spawn(worker.run());
         }
@@ -400,14 +396,10 @@ impl Workers {
             .collect()
     }
 
-    /// A partition whose call runs for longer than any may.
-    fn hung(&self, limit: Duration) -> Option<Partition> {
+    /// A partition whose call runs for longer than it may.
+    fn hung(&self) -> Option<Partition> {
         let now = clock::now();
-        let hangs = |mailbox: &Mailbox| {
-            mailbox
-                .calling_since()
-                .is_some_and(|since| now.since(since) > limit)
-        };
+        let hangs = |mailbox: &Mailbox| mailbox.calling_until().is_some_and(|until| now > until);
         let mut numbered = self.mailboxes.iter().zip(0..);
         numbered
             .find(|(mailbox, _)| hangs(mailbox))
@@ -430,15 +422,7 @@ impl Workers {
 
 /// At the end, for what was emitted last.
 const RELAY_GRACE: Duration = Duration::from_secs(1);
-/// Beyond a call's deadline: for a cancel to take effect.
-const CALL_GRACE: Duration = Duration::from_secs(5);
-
 impl Plan {
-    /// A call that runs for longer cannot be cancelled.
-    fn call_limit(&self) -> Duration {
-        self.instantiate + self.deadline + CALL_GRACE
-    }
-
     /// Of the drain timeout, what is kept for commit, release and leave after the calls were cut.
     fn drain_grace_us(&self) -> u64 {
         let grace = (self.drain_timeout / 5).min(Duration::from_secs(1));

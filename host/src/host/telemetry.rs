@@ -104,6 +104,47 @@ pub enum Event<'a> {
         elapsed_ms: u64,
         deadline_ms: u64,
     },
+    /// From the next message on, another version handles.
+    VersionLive {
+        handler: &'a str,
+        version: &'a str,
+        before: &'a str,
+        /// Percent of the partitions that it is on trial in; none: it is the current version.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trial: Option<u8>,
+    },
+    /// The same version handles under changed settings.
+    SettingsLive {
+        handler: &'a str,
+        version: &'a str,
+    },
+    /// It cannot run here; what ran goes on running.
+    VersionRefused {
+        handler: &'a str,
+        version: &'a str,
+        why: &'a str,
+    },
+    /// It could not be had, and is tried again; what ran goes on running.
+    VersionAway {
+        handler: &'a str,
+        version: &'a str,
+        why: &'a str,
+    },
+    VersionPromoted {
+        handler: &'a str,
+        version: &'a str,
+    },
+    VersionRolledBack {
+        handler: &'a str,
+        version: &'a str,
+        to: &'a str,
+        reason: &'a str,
+    },
+    /// Where the module comes from is in no order; what runs goes on running.
+    ModuleTrouble {
+        handler: &'a str,
+        why: &'a str,
+    },
     /// The next message waits, without using an attempt, until emitted ones are at their targets.
     OutboxFull {
         handler: &'a str,
@@ -148,6 +189,11 @@ pub enum Event<'a> {
     Warning {
         text: &'a str,
     },
+}
+
+/// Enough of a version to tell it from others.
+fn brief(version: &str) -> &str {
+    &version[..version.len().min(12)]
 }
 
 fn as_text<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -195,7 +241,7 @@ impl Event<'_> {
                 version,
             } => format!(
                 "{handler}: module {} for stream {stream}, group {group}",
-                &version[..version.len().min(12)]
+                brief(version)
             ),
             Event::Registered {
                 stream,
@@ -235,6 +281,59 @@ impl Event<'_> {
             }
             Event::Outside { handler } => {
                 format!("{handler}: not a member any more; joining again")
+            }
+            Event::VersionLive {
+                handler,
+                version,
+                before,
+                trial,
+            } => {
+                let (version, before) = (brief(version), brief(before));
+                match trial {
+                    Some(100) => {
+                        format!("{handler}: version {version} handles, on trial against {before}")
+                    }
+                    Some(percent) => format!(
+                        "{handler}: version {version} handles in {percent} % of the partitions, on trial against {before}"
+                    ),
+                    None => format!("{handler}: version {version} handles, before it {before}"),
+                }
+            }
+            Event::SettingsLive { handler, version } => format!(
+                "{handler}: version {} handles under the changed settings",
+                brief(version)
+            ),
+            Event::VersionRefused {
+                handler,
+                version,
+                why,
+            } => format!(
+                "{handler}: version {} is refused, what ran goes on: {why}",
+                brief(version)
+            ),
+            Event::VersionAway {
+                handler,
+                version,
+                why,
+            } => format!(
+                "{handler}: version {} could not be had, what ran goes on, it is tried again: {why}",
+                brief(version)
+            ),
+            Event::VersionPromoted { handler, version } => {
+                format!("{handler}: version {} is promoted", brief(version))
+            }
+            Event::VersionRolledBack {
+                handler,
+                version,
+                to,
+                reason,
+            } => format!(
+                "{handler}: version {} is rolled back to {}: {reason}",
+                brief(version),
+                brief(to)
+            ),
+            Event::ModuleTrouble { handler, why } => {
+                format!("{handler}: what runs goes on: {why}")
             }
             Event::PartitionLost {
                 handler,
@@ -280,7 +379,7 @@ impl Event<'_> {
             } => format!(
                 "{handler}: partition {partition} message {id} key {:?} attempt {attempt} version {}: {outcome}: {reason}",
                 short(key),
-                &version[..version.len().min(12)]
+                brief(version)
             ),
             Event::HandlerSlow {
                 handler,

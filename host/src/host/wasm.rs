@@ -10,10 +10,10 @@ use segmenter_core::names::{Partition, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{LoadState, LoadStateReply, Reply, Request};
 use segmenter_redis::Broker;
-use segmenter_wasm::{LogSink, Module, PartitionContext, StateSource, Tenure};
+use segmenter_wasm::{Limits, LogSink, Module, PartitionContext, StateSource, Tenure};
 
 use super::Plan;
-use super::handler::{Diagnosis, Handler, Instance};
+use super::handler::{CallLimits, Diagnosis, Handler, Instance};
 use super::worker::odd;
 
 pub(super) struct WasmHandler {
@@ -32,6 +32,18 @@ impl Handler for WasmHandler {
         self.module.version()
     }
 
+    fn limits(&self) -> CallLimits {
+        let Limits {
+            deadline,
+            instantiate,
+            ..
+        } = *self.module.limits();
+        CallLimits {
+            deadline,
+            instantiate,
+        }
+    }
+
     fn tenure(&self, partition: Partition, epoch: Epoch) -> Tenure {
         let context = PartitionContext {
             namespace: self.plan.stream.namespace.clone(),
@@ -39,7 +51,6 @@ impl Handler for WasmHandler {
             partitions: self.partitions,
             group: self.plan.group.clone(),
             handler: self.plan.handler.clone(),
-            version: self.module.version().clone(),
             partition,
             epoch,
         };

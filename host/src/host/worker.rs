@@ -5,34 +5,38 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use segmenter_core::consumer::{Claim, Command, Consumer, Event, Settled};
+use segmenter_core::consumer::{By, Claim, Command, Consumer, Event, Settled};
 use segmenter_core::lease::{Epoch, Owner};
 use segmenter_core::message::Message;
-use segmenter_core::names::{GroupName, Partition, StreamId, Uid};
+use segmenter_core::names::{GroupName, Incarnation, MemberId, Partition, StreamId, Uid};
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::port::{
     Acquire, AcquireReply, Commit, CommitReply, Failure, Release, Reply, Request,
 };
 use segmenter_core::relay;
-use segmenter_core::time::Time;
+use segmenter_core::time::{Duration, Time};
 use segmenter_redis::{Broker, Reader};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
 use super::handler::{Diagnosis, Handler, Instance};
+use super::lineup::{self, Counting, Live, Published, Running};
 use super::telemetry;
 use super::{Plan, Say};
 
 /// Messages between two looks at the other tasks of the thread.
 const MESSAGES_PER_TURN: u32 = 32;
 
+/// Beyond a call's deadline: for a cancel to take effect.
+const CALL_GRACE: Duration = Duration::from_secs(5);
+
 /// What all partitions of one handler share.
-pub(super) struct Shared<H> {
+pub(super) struct Shared {
     pub(super) plan: Plan,
     pub(super) uid: Uid,
-    pub(super) owner: Owner,
+    pub(super) incarnation: Incarnation,
+    pub(super) member: MemberId,
     pub(super) broker: Broker,
-    pub(super) handler: Arc<H>,
     pub(super) say: Say,
     /// End of the member's trust window.
     pub(super) trust: watch::Receiver<Time>,
@@ -53,8 +57,8 @@ pub(super) struct Dropped {
 pub(super) struct Mailbox {
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) claim: Arc<Mutex<Option<Claim>>>,
-    /// When the call in the air began, in µs; 0: there is none.
-    calling_since: Arc<AtomicU64>,
+    /// When the call in the air is to have ended, in µs; 0: there is none.
+    calling_until: Arc<AtomicU64>,
 }
 
 impl Mailbox {
@@ -63,12 +67,13 @@ impl Mailbox {
         let mailbox = Mailbox {
             events,
             claim: Arc::default(),
-            calling_since: Arc::default(),
+            calling_until: Arc::default(),
         };
         (mailbox, inbox)
     }
-    pub(super) fn calling_since(&self) -> Option<Time> {
-        Some(Time(self.calling_since.load(Ordering::Relaxed))).filter(|since| *since != Time::ZERO)
+    /// A call that runs for longer cannot be cancelled.
+    pub(super) fn calling_until(&self) -> Option<Time> {
+        Some(Time(self.calling_until.load(Ordering::Relaxed))).filter(|until| *until != Time::ZERO)
     }
     fn set_claim(&self, claim: Option<Claim>) {
         *self.claim.lock().expect("never panics while held") = claim;
@@ -79,7 +84,7 @@ impl Mailbox {
 }
 
 pub(super) struct Worker<H: Handler> {
-    shared: Arc<Shared<H>>,
+    shared: Arc<Shared>,
     partition: Partition,
     consumer: Consumer,
     mailbox: Mailbox,
@@ -87,9 +92,14 @@ pub(super) struct Worker<H: Handler> {
     reader: Arc<Reader>,
     trust: watch::Receiver<Time>,
     relay: mpsc::UnboundedSender<relay::Event>,
+    published: Published<H>,
+    running: Running<H>,
+    counting: Counting,
     /// Of the epoch that the last call was made in.
     tenure: Option<(Epoch, H::Tenure)>,
     instance: Option<H::Instance>,
+    /// Whose instance it is.
+    instance_by: By,
     /// The supervisor waits to hear that nothing is held.
     owes_report: bool,
     refuse: bool,
@@ -98,13 +108,14 @@ pub(super) struct Worker<H: Handler> {
 
 impl<H: Handler> Worker<H> {
     pub(super) fn new(
-        shared: Arc<Shared<H>>,
+        shared: Arc<Shared>,
         consumer: Consumer,
         partition: Partition,
         mailbox: Mailbox,
         inbox: mpsc::UnboundedReceiver<Event>,
         reader: Arc<Reader>,
         relay: mpsc::UnboundedSender<relay::Event>,
+        (published, running): (Published<H>, Running<H>),
     ) -> Worker<H> {
         let trust = shared.trust.clone();
         Worker {
@@ -116,8 +127,12 @@ impl<H: Handler> Worker<H> {
             reader,
             trust,
             relay,
+            published,
+            running,
+            counting: Counting::default(),
             tenure: None,
             instance: None,
+            instance_by: By::Running,
             owes_report: false,
             refuse: false,
             turns: 0,
@@ -127,9 +142,13 @@ impl<H: Handler> Worker<H> {
     /// Until the supervisor is gone.
     pub(super) async fn run(mut self) {
         loop {
+            self.swap();
             while let Some(command) = self.next_command() {
                 match command {
-                    Command::Call { epoch, message } => self.call(epoch, message).await,
+                    Command::Call { epoch, message, by } => {
+                        self.call(epoch, message, by).await;
+                        self.swap();
+                    }
                     other => self.carry_out(other),
                 }
                 // Answers that are there already make batches smaller and reads earlier.
@@ -144,6 +163,7 @@ impl<H: Handler> Worker<H> {
                     refuse: std::mem::take(&mut self.refuse),
                 });
             }
+            self.counting.flush(&self.running.live);
             let trust_until = *self.trust.borrow_and_update();
             let wake = self.consumer.poll_timeout(clock::now(), trust_until);
             tokio::select! {
@@ -153,9 +173,25 @@ impl<H: Handler> Worker<H> {
                     None => return,
                 },
                 changed = self.trust.changed() => if changed.is_err() { return },
+                // Also where no message comes: the lease says what runs.
+                Ok(()) = self.published.changed() => {}
                 () = clock::sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Takes what was published since; only between two calls.
+    fn swap(&mut self) {
+        if !self.published.has_changed().unwrap_or(false) {
+            return;
+        }
+        let next = lineup::now(&mut self.published, self.partition);
+        self.counting.flush(&self.running.live);
+        if !Arc::ptr_eq(&next.live, &self.running.live) || self.instance_by == By::Instead {
+            self.instance = None;
+        }
+        self.running = next;
+        self.take(Event::Runs(self.running.runs()));
     }
 
     fn next_command(&mut self) -> Option<Command> {
@@ -164,6 +200,10 @@ impl<H: Handler> Worker<H> {
     }
 
     fn take(&mut self, event: Event) {
+        self.take_at(clock::now(), event);
+    }
+
+    fn take_at(&mut self, now: Time, event: Event) {
         if matches!(event, Event::Revoked | Event::Cut) {
             self.owes_report = true;
         }
@@ -171,29 +211,38 @@ impl<H: Handler> Worker<H> {
             let _ = self.relay.send(relay::Event::Held { epoch: *epoch });
         }
         let moves_claim = !matches!(event, Event::Entries { .. } | Event::Handled { .. });
-        self.consumer.handle(clock::now(), event);
+        self.consumer.handle(now, event);
         if moves_claim {
             self.mailbox.set_claim(self.consumer.claim());
         }
     }
 
     /// One call, while answers and orders go on being heard.
-    async fn call(&mut self, epoch: Epoch, message: Message) {
+    async fn call(&mut self, epoch: Epoch, message: Message, by: By) {
         self.turns += 1;
         if self.turns.is_multiple_of(MESSAGES_PER_TURN) {
+            self.counting.flush(&self.running.live);
             tokio::task::yield_now().await;
         }
-        let calling_since = self.mailbox.calling_since.clone();
+        let live = match (by, &self.running.instead) {
+            (By::Instead, Some(instead)) => instead.clone(),
+            _ => self.running.live.clone(),
+        };
+        if by != self.instance_by {
+            self.instance = None;
+            self.instance_by = by;
+        }
+        let limits = live.handler.limits();
+        let calling_until = self.mailbox.calling_until.clone();
         let started = clock::now();
-        calling_since.store(started.0, Ordering::Relaxed);
-        let mut slow_at = Some(started + self.shared.plan.deadline / 2);
+        let until = started + limits.instantiate + limits.deadline + CALL_GRACE;
+        calling_until.store(until.0, Ordering::Relaxed);
+        let mut slow_at = Some(started + limits.deadline / 2);
         let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
-        let shared = self.shared.clone();
         let kept = self.tenure.take().filter(|(of, _)| *of == epoch);
-        let tenure = kept.unwrap_or_else(|| (epoch, shared.handler.tenure(self.partition, epoch)));
+        let tenure = kept.unwrap_or_else(|| (epoch, live.handler.tenure(self.partition, epoch)));
         let outcome = {
-            let handler = &*shared.handler;
-            let call = one_call(handler, &tenure.1, &mut instance, &message);
+            let call = one_call(&live.handler, &tenure.1, &mut instance, &message);
             let mut call = pin!(call);
             loop {
                 let trust_until = *self.trust.borrow();
@@ -214,7 +263,7 @@ impl<H: Handler> Worker<H> {
                 }
                 if clock::passed(slow_at) {
                     slow_at = None;
-                    self.warn_of_slow(&message, started);
+                    self.warn_of_slow(&message, started, limits.deadline);
                 }
                 let mut cancelled = false;
                 while let Some(command) = self.next_command() {
@@ -228,19 +277,37 @@ impl<H: Handler> Worker<H> {
                 }
             }
         };
-        calling_since.store(0, Ordering::Relaxed);
+        calling_until.store(0, Ordering::Relaxed);
         self.tenure = Some(tenure);
         if outcome == Outcome::Cancelled {
             instance = None;
         }
         let diagnosis = instance.as_mut().map(Instance::diagnosis);
-        self.report(&message, &outcome, diagnosis.unwrap_or_default());
+        self.report(&live, &message, &outcome, diagnosis.unwrap_or_default());
         // Also one that is to be recycled: what it holds is free from now on.
         self.instance = instance.filter(|instance| !instance.is_dead());
-        self.take(Event::Handled { message, outcome });
+        let now = clock::now();
+        self.count(&live, by, &outcome, now.since(started));
+        self.take_at(now, Event::Handled { message, outcome });
     }
 
-    fn warn_of_slow(&self, message: &Message, started: Time) {
+    fn count(&mut self, live: &Live<H>, by: By, outcome: &Outcome, took: Duration) {
+        if by == By::Running {
+            self.counting.ended(outcome, took);
+            if !matches!(outcome, Outcome::Ok(_)) {
+                self.counting.flush(live);
+            }
+            return;
+        }
+        let mut counting = Counting::default();
+        counting.ended(outcome, took);
+        counting.flush(live);
+        if let Outcome::Ok(_) = outcome {
+            lineup::overruled(&self.running.live);
+        }
+    }
+
+    fn warn_of_slow(&self, message: &Message, started: Time, deadline: Duration) {
         self.shared.say.event(&telemetry::Event::HandlerSlow {
             handler: self.shared.plan.handler.as_str(),
             partition: self.partition.0,
@@ -248,11 +315,11 @@ impl<H: Handler> Worker<H> {
             attempt: message.attempt,
             key: message.content.key(),
             elapsed_ms: clock::now().since(started).as_millis() as u64,
-            deadline_ms: self.shared.plan.deadline.as_millis() as u64,
+            deadline_ms: deadline.as_millis() as u64,
         });
     }
 
-    fn report(&self, message: &Message, outcome: &Outcome, diagnosis: Diagnosis) {
+    fn report(&self, live: &Live<H>, message: &Message, outcome: &Outcome, diagnosis: Diagnosis) {
         let (outcome, reason) = match outcome {
             Outcome::Ok(_) | Outcome::Cancelled => return,
             Outcome::Retry { reason, .. } => ("retry", reason),
@@ -265,7 +332,7 @@ impl<H: Handler> Worker<H> {
             id: message.id,
             attempt: message.attempt,
             key: message.content.key(),
-            version: self.shared.handler.version().as_str(),
+            version: live.handler.version().as_str(),
             outcome,
             reason,
             backtrace: diagnosis.backtrace.as_deref(),
@@ -281,13 +348,17 @@ impl<H: Handler> Worker<H> {
         match command {
             Command::Read { epoch, after } => self.reader.ask(partition, epoch, after),
             Command::StopReading => self.reader.forget(partition),
-            Command::Acquire => {
+            Command::Acquire { version } => {
                 let request = Request::Acquire(Acquire {
                     stream: plan.stream.clone(),
                     uid: shared.uid.clone(),
                     partition,
                     group: plan.group.clone(),
-                    owner: shared.owner.clone(),
+                    owner: Owner {
+                        incarnation: shared.incarnation.clone(),
+                        member: shared.member.clone(),
+                        version,
+                    },
                 });
                 self.ask(request, |reply| match reply {
                     Ok(Reply::Acquire(reply)) => Event::Acquired(Ok(reply)),
@@ -411,6 +482,7 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         emits,
         attempts,
         halt,
+        version,
     } = settled;
     let (stream, group) = (stream.clone(), group.clone());
     Request::Commit(Commit {
@@ -427,6 +499,7 @@ fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: S
         emits,
         attempts,
         halt,
+        version,
     })
 }
 

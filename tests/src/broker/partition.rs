@@ -409,6 +409,9 @@ impl Log {
         if r.attempts.is_some() {
             lease.attempts = r.attempts;
         }
+        if let (Some(version), Some(owner)) = (r.version, &mut lease.owner) {
+            owner.version = version;
+        }
         if r.halt.is_some() {
             lease.halt = r.halt;
             lease.owner = None;

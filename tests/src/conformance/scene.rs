@@ -268,6 +268,7 @@ impl<'a> Scene<'a> {
             emits: Vec::new(),
             attempts: None,
             halt: None,
+            version: None,
         }
     }
 

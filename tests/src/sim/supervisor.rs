@@ -8,6 +8,7 @@ use segmenter_core::member::{Command, Config, Event as MemberEvent, Member, News
 use segmenter_core::names::{Incarnation, Partition, Uid};
 use segmenter_core::port::{CommitReply, Failure, Reply, Request, SyncReply, Verify};
 use segmenter_core::relay;
+use segmenter_core::rollout::Runs;
 use segmenter_core::time::Time;
 
 use super::host::{Ending, Input, Purpose};
@@ -82,7 +83,7 @@ impl World {
                 partition,
                 group: bound.group.clone(),
                 incarnation: incarnation.clone(),
-                version: self.version.clone(),
+                runs: Runs::only(self.version.clone()),
                 retry: self.retry,
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,

@@ -118,7 +118,7 @@ impl World {
                 break;
             };
             match command {
-                Command::Call { epoch, message } => self.call(host, handler, epoch, message),
+                Command::Call { epoch, message, .. } => self.call(host, handler, epoch, message),
                 Command::CancelCall => self.cancel(host, handler, partition),
                 other => self.carry_out(host, handler, partition, other),
             }
@@ -356,11 +356,7 @@ impl World {
         let (name, Some(process)) = (&h.name, &mut h.process) else {
             return;
         };
-        let owner = Owner {
-            incarnation: process.supervisors[handler].incarnation.clone(),
-            member: process.member.clone(),
-            version: self.version.clone(),
-        };
+        let member = process.member.clone();
         let supervisor = &mut process.supervisors[handler];
         let bound = &self.bindings[supervisor.binding];
         let (stream, group) = (&self.streams[bound.stream], &bound.group);
@@ -370,13 +366,17 @@ impl World {
                 self.ask_read(host, handler, partition, (epoch, after));
             }
             Command::StopReading => self.forget_read(host, handler, partition),
-            Command::Acquire => {
+            Command::Acquire { version } => {
                 let request = Request::Acquire(Acquire {
                     stream: stream.clone(),
                     uid: supervisor.uid.clone(),
                     partition,
                     group: group.clone(),
-                    owner,
+                    owner: Owner {
+                        incarnation: supervisor.incarnation.clone(),
+                        member,
+                        version,
+                    },
                 });
                 self.ask(
                     host,
@@ -402,6 +402,7 @@ impl World {
                     emits: settled.emits,
                     attempts: settled.attempts,
                     halt: settled.halt,
+                    version: settled.version,
                 });
                 self.ask(
                     host,

@@ -128,15 +128,18 @@ impl Lease {
     /// Who took it over from an owner that had not released it counts one more failed attempt at the first
     /// message that is not acked: it may be the one that ends hosts.
     pub fn count_crash(&mut self, head: EntryId, version: Version) {
-        let failed = match &self.attempts {
-            Some(attempts) if attempts.id == head => attempts.failed,
-            _ => 0,
-        };
-        self.attempts = Some(Attempts {
-            id: head,
-            failed: failed.saturating_add(1),
-            version,
-        });
+        match &mut self.attempts {
+            Some(attempts) if attempts.id == head => {
+                attempts.failed = attempts.failed.saturating_add(1);
+            }
+            attempts => {
+                *attempts = Some(Attempts {
+                    id: head,
+                    failed: 1,
+                    version,
+                });
+            }
+        }
     }
 
     /// An operator steps in: whoever holds it is fenced from here on, and has not crashed.

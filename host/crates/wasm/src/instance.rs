@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use segmenter_core::effects::Draft;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
+use segmenter_core::names::Version;
 use segmenter_core::outcome::{Fault, Outcome};
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, Trap, UpdateDeadline};
@@ -36,6 +37,7 @@ pub struct InstantiateError(String);
 /// What the host keeps for one instance.
 pub(crate) struct State {
     pub(crate) context: PartitionContext,
+    pub(crate) version: Version,
     pub(crate) output: Output,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Limits,
@@ -74,6 +76,7 @@ impl Instance {
     pub(crate) async fn new(
         engine: &Engine,
         pre: &MessageHandlerPre<State>,
+        version: Version,
         limits: Limits,
         grants: Arc<Grants>,
         tenure: Tenure,
@@ -86,6 +89,7 @@ impl Instance {
         table.set_max_capacity(RESOURCES_MAX);
         let state = State {
             context,
+            version,
             output: output.clone(),
             http: Http::new(grants.clone(), output.clone()),
             grants,

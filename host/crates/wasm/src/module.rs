@@ -60,7 +60,6 @@ pub struct PartitionContext {
     pub partitions: u32,
     pub group: GroupName,
     pub handler: HandlerName,
-    pub version: Version,
     pub partition: Partition,
     pub epoch: Epoch,
 }
@@ -232,6 +231,10 @@ impl Module {
         &self.0.version
     }
 
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
     /// Makes one instance and drops it: what fails at once, fails before a partition depends on it.
     pub async fn probe(&self) -> Result<(), InstantiateError> {
         struct Silent;
@@ -254,7 +257,6 @@ impl Module {
             partitions: 1,
             group: GroupName::new(name).expect("a name"),
             handler: HandlerName::new(name).expect("a name"),
-            version: self.0.version.clone(),
             partition: Partition(0),
             epoch: Epoch(0),
         };
@@ -279,10 +281,10 @@ impl Module {
             engine,
             pre,
             live,
-            ..
+            version,
         } = &*self.0;
-        let live = live.clone();
-        Instance::new(engine, pre, *limits, grants.clone(), tenure.clone(), live).await
+        let (version, grants, live) = (version.clone(), grants.clone(), live.clone());
+        Instance::new(engine, pre, version, *limits, grants, tenure.clone(), live).await
     }
 }
 

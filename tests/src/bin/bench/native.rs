@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use segmenter::host::{Handler, Instance, Plan, serve_native};
+use segmenter::host::{CallLimits, Handler, Instance, Plan, serve_native};
 use segmenter::output::Format;
 use segmenter_core::effects::Effects;
 use segmenter_core::lease::Epoch;
@@ -20,6 +20,12 @@ impl Handler for Noop {
     type Instance = Noop;
     fn version(&self) -> &Version {
         &self.0
+    }
+    fn limits(&self) -> CallLimits {
+        CallLimits {
+            deadline: Duration::from_secs(1),
+            instantiate: Duration::ZERO,
+        }
     }
     fn tenure(&self, _: Partition, _: Epoch) {}
     async fn instantiate(&self, _: &()) -> Result<Noop, String> {
@@ -44,10 +50,8 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
     runtime.block_on(async {
         let broker = Broker::connect(&Address::new(url, None)?).await?;
         let plan = Plan {
-            deadline: Duration::from_secs(1),
             attempts: 5,
             exhausted: segmenter_core::consumer::Exhausted::DeadLetter,
-            instantiate: Duration::ZERO,
             handler: "native".parse()?,
             stream: StreamId {
                 namespace: "default".parse()?,

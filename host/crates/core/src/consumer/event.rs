@@ -10,6 +10,7 @@ use crate::names::{GroupName, Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
 use crate::relay::Room;
+use crate::rollout::Runs;
 use crate::source::Layout;
 use crate::time::Duration;
 
@@ -20,8 +21,8 @@ pub struct Config {
     /// What names another one is acked unhandled.
     pub group: GroupName,
     pub incarnation: Incarnation,
-    /// Of the module that handles; dead letters name it.
-    pub version: Version,
+    /// What it runs until [`Event::Runs`].
+    pub runs: Runs,
     /// Between two attempts at one message.
     pub retry: Backoff,
     /// At one message, the first included; at least 1.
@@ -76,6 +77,8 @@ pub enum Event {
     Released(Result<ReleaseReply, Failure>),
     /// The outbox is full by now, or not any more: whoever relays it says so.
     Outbox(Room),
+    /// What handles from the next call on.
+    Runs(Runs),
     /// What the lease says, and what this consumer claimed when that was asked.
     Verified {
         claim: Claim,
@@ -92,7 +95,9 @@ pub struct Claim {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    Acquire,
+    Acquire {
+        version: Version,
+    },
     /// One answer, [`Event::Entries`], when there is any entry; a later one replaces it.
     Read {
         epoch: Epoch,
@@ -102,6 +107,7 @@ pub enum Command {
     Call {
         epoch: Epoch,
         message: Message,
+        by: By,
     },
     /// The call in the air ends now; it is answered with [`Outcome::Cancelled`], or as it ended.
     CancelCall,
@@ -134,6 +140,14 @@ pub enum Command {
     },
 }
 
+/// Which of the versions that a partition [`Runs`] is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Running,
+    /// The version before the one on trial, which did not ack this message.
+    Instead,
+}
+
 /// What one commit carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
@@ -151,6 +165,8 @@ pub struct Settled {
     pub attempts: Option<Attempts>,
     /// The partition halts with this commit: why.
     pub halt: Option<String>,
+    /// The version that handles by now, if the lease says another one.
+    pub version: Option<Version>,
 }
 
 /// For people and for the supervisor.

@@ -19,6 +19,8 @@
 //! - A commit covers only what is settled, and builds on what the lease is known to hold.
 //! - Nothing is sent twice unless the broker surely did nothing.
 //! - No call starts at or after the end of the trust window.
+//! - Another version handles only from one call to the next, and its failed attempts are its own.
+//! - What a version on trial does not ack, the version before it is asked about, at once and in place.
 //! - What was read under another epoch or from another position is discarded.
 
 mod event;
@@ -31,12 +33,14 @@ use crate::entry::{Entry, RawEntry};
 use crate::lease::{Epoch, Fence, LeaseView};
 use crate::limits;
 use crate::message::{EntryId, Message};
+use crate::names::Version;
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
 use crate::relay::Room;
+use crate::rollout::Runs;
 use crate::time::Time;
 
-pub use event::{BROKER_BACKOFF, Claim, Command, Config, Event, Exhausted, Phase, Settled};
+pub use event::{BROKER_BACKOFF, By, Claim, Command, Config, Event, Exhausted, Phase, Settled};
 use tenure::Tenure;
 
 #[derive(Debug)]
@@ -65,6 +69,11 @@ enum State {
 pub struct Consumer {
     config: Config,
     state: State,
+    runs: Runs,
+    /// From the end of the call in the air on.
+    runs_next: Option<Runs>,
+    /// What the last acquire said that it runs.
+    acquired_for: Version,
     /// A call is in the air, of this tenure or of one that was lost.
     call: Call,
     /// To say before anything else.
@@ -87,15 +96,19 @@ pub struct Consumer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
     None,
-    Running { epoch: Epoch },
-    Cancelled { epoch: Epoch },
+    Running { epoch: Epoch, by: By },
+    Cancelled { epoch: Epoch, by: By },
 }
 
 impl Consumer {
     pub fn new(config: Config) -> Consumer {
         let noise = config.seed | 1;
+        let runs = config.runs.clone();
         Consumer {
             config,
+            acquired_for: runs.version.clone(),
+            runs,
+            runs_next: None,
             state: State::Idle,
             call: Call::None,
             notices: VecDeque::new(),
@@ -160,8 +173,20 @@ impl Consumer {
                 }
                 self.room = room;
             }
+            Event::Runs(runs) if self.call != Call::None => self.runs_next = Some(runs),
+            Event::Runs(runs) => self.run(runs),
             Event::Verified { claim, found } => self.verified(now, claim, found),
         }
+    }
+
+    fn run(&mut self, runs: Runs) {
+        if runs == self.runs {
+            return;
+        }
+        if let State::Consuming(tenure) = &mut self.state {
+            tenure.runs(&runs, runs.version != self.runs.version);
+        }
+        self.runs = runs;
     }
 
     /// The next thing to do, until there is none. `trust_until`: the end of the member's trust window.
@@ -180,7 +205,10 @@ impl Consumer {
                     return None;
                 }
                 *asked = true;
-                Some(Command::Acquire)
+                self.acquired_for = self.runs.version.clone();
+                Some(Command::Acquire {
+                    version: self.acquired_for.clone(),
+                })
             }
             State::Consuming(_) => self.poll_tenure(now, trust_until),
             State::Releasing {
@@ -241,7 +269,7 @@ impl Consumer {
         };
         // Settled must stay a prefix of the log: what is behind a running call waits for it.
         if self.call == Call::None {
-            tenure.settle_foreign(&self.config);
+            tenure.settle_foreign(&self.config, &self.runs.version);
         }
         if let Some(settled) = tenure.commit(now, &self.config.incarnation) {
             return Some(Command::Commit(settled));
@@ -282,6 +310,10 @@ impl Consumer {
             Some(Entry::Ours { id, content, .. }) => {
                 tenure.queue_bytes = tenure.queue_bytes.saturating_sub(content.bytes());
                 let attempt = tenure.attempt_at(id);
+                let by = match tenure.is_doubted(id) {
+                    true => By::Instead,
+                    false => By::Running,
+                };
                 if attempt > self.config.attempts {
                     // Not handled here: those who did never came back to say how it went.
                     let message = Message {
@@ -292,21 +324,22 @@ impl Consumer {
                     };
                     let why =
                         "each attempt ended with the host that made it: it crashed, or was lost";
-                    tenure.exhaust(&self.config, message, why.to_owned());
+                    let version = self.runs.called(by);
+                    tenure.exhaust(&self.config, version, message, why.to_owned());
                     return self.poll_tenure(now, trust_until);
                 }
-                self.call = Call::Running {
-                    epoch: tenure.epoch,
-                };
+                let epoch = tenure.epoch;
+                self.call = Call::Running { epoch, by };
                 self.little_at = now + limits::OUTBOX_FULL_EVERY;
                 Some(Command::Call {
-                    epoch: tenure.epoch,
+                    epoch,
                     message: Message {
                         id,
                         partition: self.config.partition,
                         attempt,
                         content,
                     },
+                    by,
                 })
             }
             Some(foreign) => {
@@ -351,8 +384,8 @@ impl Consumer {
     }
 
     fn cancel_call(&mut self) {
-        if let Call::Running { epoch } = self.call {
-            self.call = Call::Cancelled { epoch };
+        if let Call::Running { epoch, by } = self.call {
+            self.call = Call::Cancelled { epoch, by };
             self.notices.push_back(Command::CancelCall);
         }
     }
@@ -377,7 +410,10 @@ impl Consumer {
                 self.refused_since = None;
                 let mut tenure = Tenure::new(epoch, acked, read);
                 tenure.draining = revoked;
-                tenure.taken_over(attempts, unreleased);
+                tenure.taken_over(attempts, unreleased, &self.runs);
+                if self.acquired_for != self.runs.version {
+                    tenure.runs(&self.runs, true);
+                }
                 self.state = State::Consuming(Box::new(tenure));
                 if self.halt_told.take().is_some() {
                     self.notices.push_back(Command::Resumed);
@@ -430,33 +466,38 @@ impl Consumer {
 
     fn handled(&mut self, now: Time, message: Message, outcome: Outcome) {
         let call = std::mem::replace(&mut self.call, Call::None);
-        let (Call::Running { epoch } | Call::Cancelled { epoch }) = call else {
+        let (Call::Running { epoch, by } | Call::Cancelled { epoch, by }) = call else {
             return;
         };
         let noise = self.noise();
-        let State::Consuming(tenure) = &mut self.state else {
-            return;
-        };
-        if tenure.epoch != epoch {
-            return;
+        if let State::Consuming(tenure) = &mut self.state
+            && tenure.epoch == epoch
+        {
+            let (config, runs) = (&self.config, &self.runs);
+            let version = runs.called(by);
+            let on_trial = by == By::Running && runs.instead.is_some();
+            match outcome {
+                Outcome::Ok(effects) => tenure.settle_with(message.id, effects),
+                Outcome::Cancelled => tenure.again(message, now),
+                _ if on_trial => tenure.overrule(message, runs),
+                Outcome::Reject { reason } => {
+                    tenure.bury_message(config, version, message, reason);
+                }
+                Outcome::Retry { reason, after } => {
+                    let wait = after
+                        .map(|after| after.min(limits::RETRY_AFTER_MAX))
+                        .unwrap_or_else(|| config.retry.wait(message.attempt, noise));
+                    tenure.fail(config, version, message, now + wait, reason);
+                }
+                Outcome::Broken { fault, reason } => {
+                    let wait = config.retry.wait(message.attempt, noise);
+                    let reason = format!("{}: {reason}", fault.as_str());
+                    tenure.fail(config, version, message, now + wait, reason);
+                }
+            }
         }
-        match outcome {
-            Outcome::Ok(effects) => tenure.settle_with(message.id, effects),
-            Outcome::Reject { reason } => {
-                tenure.bury_message(&self.config, message, reason);
-            }
-            Outcome::Retry { reason, after } => {
-                let wait = after
-                    .map(|after| after.min(limits::RETRY_AFTER_MAX))
-                    .unwrap_or_else(|| self.config.retry.wait(message.attempt, noise));
-                tenure.fail(&self.config, message, now + wait, reason);
-            }
-            Outcome::Broken { fault, reason } => {
-                let wait = self.config.retry.wait(message.attempt, noise);
-                let reason = format!("{}: {reason}", fault.as_str());
-                tenure.fail(&self.config, message, now + wait, reason);
-            }
-            Outcome::Cancelled => tenure.again(message, now),
+        if let Some(runs) = self.runs_next.take() {
+            self.run(runs);
         }
     }
 

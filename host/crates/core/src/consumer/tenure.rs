@@ -11,6 +11,7 @@ use crate::limits;
 use crate::message::{EntryId, Message};
 use crate::names::{Incarnation, Version};
 use crate::port::{DeadLetter, Stamped};
+use crate::rollout::Runs;
 use crate::time::Time;
 
 /// From acquire to release or loss.
@@ -43,6 +44,10 @@ pub(super) struct Tenure {
     attempts: Option<Attempts>,
     /// They are not in the lease yet: no further attempt before that.
     unrecorded: bool,
+    /// The entry that the version on trial did not ack: the one before it decides.
+    doubted: Option<EntryId>,
+    /// The version that handles, while the lease says another one.
+    unsaid: Option<Version>,
     /// Messages that commit alone: a message that ends hosts must not hide among others.
     careful: usize,
     /// To be halted, and whether what is settled is given up with it.
@@ -61,6 +66,7 @@ pub(super) struct InFlight {
     records: bool,
     /// It halts the partition: why.
     pub(super) halt: Option<String>,
+    version: Option<Version>,
 }
 
 impl Tenure {
@@ -86,6 +92,8 @@ impl Tenure {
             reading: false,
             attempts: None,
             unrecorded: false,
+            doubted: None,
+            unsaid: None,
             careful: 0,
             halt: None,
             head_not_before: Time::ZERO,
@@ -111,12 +119,68 @@ impl Tenure {
     }
 
     /// What the lease knew when it was taken.
-    pub(super) fn taken_over(&mut self, attempts: Option<Attempts>, unreleased: bool) {
+    pub(super) fn taken_over(&mut self, attempts: Option<Attempts>, unreleased: bool, runs: &Runs) {
         self.attempts = attempts;
         if unreleased {
             // As many as the last owner can have had in its hands.
             self.careful = limits::QUEUE_ENTRIES_MAX;
         }
+        let Some(attempts) = &self.attempts else {
+            return;
+        };
+        match &runs.instead {
+            // The last owner asked it, or was about to; or the trial began with the takeover.
+            Some(instead) if attempts.version == *instead => self.doubted = Some(attempts.id),
+            // The last owner ended with it.
+            Some(_) if attempts.version == runs.version => self.doubt(attempts.id, runs),
+            _ => self.count_anew(runs),
+        }
+    }
+
+    /// Other versions handle from now on; `differs`: from what the lease says, or is about to.
+    pub(super) fn runs(&mut self, runs: &Runs, differs: bool) {
+        if differs {
+            self.unsaid = Some(runs.version.clone());
+        }
+        self.doubted = None;
+        self.count_anew(runs);
+    }
+
+    /// What the lease knows of failed attempts under another version becomes none under this one.
+    fn count_anew(&mut self, runs: &Runs) {
+        let Some(attempts) = &mut self.attempts else {
+            return;
+        };
+        if attempts.id <= self.settled || attempts.version == runs.version {
+            return;
+        }
+        attempts.failed = 0;
+        attempts.version = runs.version.clone();
+        self.unrecorded = true;
+        self.head_not_before = Time::ZERO;
+    }
+
+    /// The version on trial did not ack it: the one before it is asked, once the lease knows that.
+    fn doubt(&mut self, id: EntryId, runs: &Runs) {
+        let Some(instead) = &runs.instead else {
+            return;
+        };
+        self.attempts = Some(Attempts {
+            id,
+            failed: 0,
+            version: instead.clone(),
+        });
+        self.unrecorded = true;
+        self.doubted = Some(id);
+    }
+
+    pub(super) fn overrule(&mut self, message: Message, runs: &Runs) {
+        self.doubt(message.id, runs);
+        self.again(message, Time::ZERO);
+    }
+
+    pub(super) fn is_doubted(&self, id: EntryId) -> bool {
+        self.doubted == Some(id)
     }
 
     /// 1 for the first attempt.
@@ -167,7 +231,10 @@ impl Tenure {
 
     /// Something is to be committed.
     pub(super) fn is_dirty(&self) -> bool {
-        self.settled != self.acked || self.unrecorded || self.halt.is_some()
+        self.settled != self.acked
+            || self.unrecorded
+            || self.unsaid.is_some()
+            || self.halt.is_some()
     }
 
     /// What is settled and not committed is forgotten: the next owner handles it again.
@@ -181,6 +248,7 @@ impl Tenure {
     /// What a commit carried that was surely not done, in front of what was settled since.
     pub(super) fn put_back(&mut self, sent: InFlight) {
         self.unrecorded |= sent.records;
+        self.unsaid = self.unsaid.take().or(sent.version);
         self.halt = self.halt.take().or(sent.halt.map(|reason| (reason, false)));
         let later = std::mem::replace(&mut self.dead, sent.dead);
         self.dead.extend(later);
@@ -209,7 +277,7 @@ impl Tenure {
 
     /// Entries at the head that need no call: what is for another group is acked, what is not ours in
     /// shape becomes a dead letter.
-    pub(super) fn settle_foreign(&mut self, config: &Config) {
+    pub(super) fn settle_foreign(&mut self, config: &Config, version: &Version) {
         while !self.draining && self.has_room() {
             if let Some(Entry::Ours {
                 id,
@@ -236,7 +304,7 @@ impl Tenure {
                 id,
                 reason: why.to_string(),
                 attempts: 0,
-                version: config.version.to_string(),
+                version: version.to_string(),
                 fields,
             };
             self.bury(letter, bytes);
@@ -264,6 +332,7 @@ impl Tenure {
             effects: std::mem::take(&mut self.effects),
             records: std::mem::take(&mut self.unrecorded),
             halt: halt.clone(),
+            version: self.unsaid.take(),
         };
         self.dead_bytes = 0;
         self.effect_bytes = 0;
@@ -291,6 +360,7 @@ impl Tenure {
             emits,
             attempts: self.attempts.clone().filter(|_| sent.records),
             halt,
+            version: sent.version.clone(),
         };
         self.committing = Some(sent);
         Some(settled)

@@ -10,6 +10,8 @@ use crate::backoff::Backoff;
 use crate::names::Version;
 use crate::time::Time;
 
+/// Of any trial, however long loading took of its time: a version is not promoted unseen.
+pub const TRIAL_MIN: Duration = Duration::from_secs(2);
 /// Between two tries to load what could not be fetched.
 const LOAD_AGAIN: Backoff = Backoff {
     initial: Duration::from_millis(200),
@@ -88,6 +90,8 @@ pub struct Follower {
     wanted: Wanted,
     known: BTreeMap<Edition, Known>,
     published: Lineup,
+    /// Since when the published candidate runs.
+    since: Time,
     to_do: VecDeque<Command>,
     noise: u64,
 }
@@ -107,6 +111,7 @@ impl Follower {
                 current: first,
                 candidate: None,
             },
+            since: Time::ZERO,
             to_do: VecDeque::new(),
             noise,
         }
@@ -156,7 +161,7 @@ impl Follower {
                 return;
             }
         }
-        self.resolve();
+        self.resolve(now);
     }
 
     pub fn poll(&mut self, now: Time) -> Option<Command> {
@@ -208,7 +213,7 @@ impl Follower {
     }
 
     /// Asks for what is missing, forgets what nobody wants, publishes what changed.
-    fn resolve(&mut self) {
+    fn resolve(&mut self, now: Time) {
         let mut wanted = vec![self.edition(&self.wanted.current)];
         if let Some(candidate) = &self.wanted.candidate {
             wanted.push(self.edition(&candidate.version));
@@ -222,6 +227,15 @@ impl Follower {
         }
         let lineup = self.lineup();
         if lineup != self.published {
+            let candidate = |lineup: &Lineup| {
+                lineup
+                    .candidate
+                    .as_ref()
+                    .map(|(edition, _)| edition.clone())
+            };
+            if candidate(&lineup) != candidate(&self.published) {
+                self.since = now;
+            }
             self.published = lineup.clone();
             self.to_do.push_back(Command::Publish(lineup));
         }
@@ -234,6 +248,13 @@ impl Follower {
 
     fn is_loaded(&self, edition: &Edition) -> bool {
         self.known.get(edition) == Some(&Known::Loaded)
+    }
+
+    fn is_loading(&self, edition: &Edition) -> bool {
+        !matches!(
+            self.known.get(edition),
+            Some(Known::Loaded | Known::Refused(_))
+        )
     }
 
     /// What can run of what is wanted.
@@ -250,6 +271,11 @@ impl Follower {
                 // Under the settings of before, if it ran already.
                 false => match &self.published.candidate {
                     Some((edition, _)) if edition.version == candidate.version => edition.clone(),
+                    // Another one was on trial: it goes on until this one takes its place.
+                    Some((edition, mode @ Mode::Trial(_))) if self.is_loading(&newest) => {
+                        let differs = edition.version != current.version;
+                        return differs.then(|| (edition.clone(), *mode));
+                    }
                     _ => return None,
                 },
             };
@@ -274,7 +300,8 @@ impl Follower {
         if revision != self.wanted.revision {
             return;
         }
-        let over = now >= candidate.ends;
+        let seen = now >= self.since + TRIAL_MIN;
+        let over = now >= candidate.ends && seen;
         let verdict = match candidate.mode {
             Mode::Trial(_) => judge(evidence, over),
             // Nothing that it does counts.

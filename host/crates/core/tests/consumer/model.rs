@@ -251,7 +251,7 @@ impl World {
                     entries,
                 }
             }
-            Command::Acquire => {
+            Command::Acquire { .. } => {
                 let owner = Owner {
                     incarnation: self.nodes[who].incarnation.parse().unwrap(),
                     member: "m".parse().unwrap(),

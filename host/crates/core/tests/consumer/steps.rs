@@ -14,7 +14,7 @@ use segmenter_core::time::{Duration, Time};
 fn a_partition_goes_from_acquire_over_consume_and_drain_to_released() {
     let mut c = Driver::new();
     c.event(Event::Assigned);
-    assert_eq!(c.commands(), [Command::Acquire]);
+    assert_eq!(c.commands(), [acquire()]);
     c.acquired(7, 0);
     assert_eq!(c.commands(), [read(7, 0)]);
     c.entries(7, 0, &[1, 2]);
@@ -224,7 +224,7 @@ fn a_fenced_commit_drops_everything_and_waits_for_a_sync() {
         "the old call must end before anything new begins"
     );
     c.handled(running, Outcome::Ok(Effects::default()));
-    assert_eq!(c.commands(), [Command::Acquire]);
+    assert_eq!(c.commands(), [acquire()]);
     c.acquired(EPOCH + 1, 1);
     assert_eq!(
         c.commands(),
@@ -369,7 +369,7 @@ fn losing_again_and_again_is_no_hot_loop() {
             .expect("an acquire is due");
         waits.push(due.max(c.now).since(c.now));
         c.now = c.now.max(due);
-        assert_eq!(c.commands(), [Command::Acquire]);
+        assert_eq!(c.commands(), [acquire()]);
         c.event(Event::Acquired(Err(Failure::Unknown("cut".to_owned()))));
         c.drain_commands();
     }
@@ -441,7 +441,7 @@ fn a_halted_partition_is_dropped_and_waits_until_a_verify_finds_no_halt() {
         content: segmenter_core::message::Content::new("key", Vec::new(), Vec::new(), 1).unwrap(),
     };
     c.handled(message, Outcome::Cancelled);
-    assert_eq!(c.commands(), [Command::Acquire]);
+    assert_eq!(c.commands(), [acquire()]);
     c.acquired(EPOCH + 3, 0);
     assert_eq!(c.commands(), [Command::Resumed, read(EPOCH + 3, 0)]);
 }
@@ -467,7 +467,7 @@ fn an_acquire_of_a_halted_lease_takes_nothing_and_a_new_assignment_tries_again()
     let mut c = Driver::new();
     for round in 0..3 {
         c.event(Event::Assigned);
-        assert_eq!(c.commands(), [Command::Acquire]);
+        assert_eq!(c.commands(), [acquire()]);
         halted(&mut c);
         assert_eq!(c.commands().len(), usize::from(round == 0), "said once");
         assert_eq!(c.consumer.phase(), Phase::Halted);
@@ -577,7 +577,7 @@ fn policy(attempts: u32, exhausted: Exhausted) -> Driver {
         ..config(INCARNATION)
     });
     c.event(Event::Assigned);
-    assert_eq!(c.commands(), [Command::Acquire]);
+    assert_eq!(c.commands(), [acquire()]);
     c
 }
 
@@ -590,7 +590,7 @@ fn take_over(c: &mut Driver, unreleased: bool, failed: Option<(u64, u32)>, entri
         attempts: failed.map(|(of, failed)| Attempts {
             id: id(of),
             failed,
-            version: "v0".parse().unwrap(),
+            version: "v1".parse().unwrap(),
         }),
     })));
     assert_eq!(c.commands(), [read(EPOCH, 0)]);

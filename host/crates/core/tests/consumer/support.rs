@@ -8,6 +8,7 @@ use segmenter_core::message::{EntryId, Message};
 use segmenter_core::names::Partition;
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{AcquireReply, CommitReply};
+use segmenter_core::rollout::Runs;
 use segmenter_core::time::{Duration, Time};
 
 pub(crate) const FAR: Time = Time(u64::MAX);
@@ -38,12 +39,18 @@ pub(crate) fn read(epoch: u64, after: u64) -> Command {
     }
 }
 
+pub(crate) fn acquire() -> Command {
+    Command::Acquire {
+        version: "v1".parse().unwrap(),
+    }
+}
+
 pub(crate) fn config(incarnation: &str) -> Config {
     Config {
         partition: Partition(3),
         group: "billing".parse().unwrap(),
         incarnation: incarnation.parse().unwrap(),
-        version: "v1".parse().unwrap(),
+        runs: Runs::only("v1".parse().unwrap()),
         retry: Backoff {
             initial: Duration::from_millis(100),
             max: Duration::from_secs(30),
@@ -81,7 +88,7 @@ impl Driver {
     pub(crate) fn consuming(entries: &[u64]) -> Driver {
         let mut driver = Driver::new();
         driver.event(Event::Assigned);
-        assert_eq!(driver.commands(), [Command::Acquire]);
+        assert_eq!(driver.commands(), [acquire()]);
         driver.acquired(EPOCH, 0);
         assert_eq!(driver.commands(), [read(EPOCH, 0)]);
         if !entries.is_empty() {

@@ -3,7 +3,8 @@
 -- KEYS: 1 meta, 2 log, 3 lease
 -- ARGV: 1 uid, 2 incarnation, 3 member, 4 version
 -- A lease that its owner had not released adds one to the failed attempts at the first entry that is not
--- acked: it may be the one that ends hosts.
+-- acked: it may be the one that ends hosts. It counts under the version that the lease has for that entry,
+-- or else under the one that handled.
 -- Returns: 'gone', 'nogroup', {'halted', reason, epoch, acked}, or {epoch, acked, read, unreleased 0|1,
 --          entry that failed or '', how often, version}
 local err, meta = read_hash(KEYS[1], 'uid')
@@ -22,8 +23,11 @@ local head, attempts, version = lease[6] or '', lease[7] or '0', lease[8] or ''
 if unreleased then
   local first = redis.call('XRANGE', KEYS[2], '(' .. lease[3], '+', 'COUNT', 1)[1]
   if first then
-    attempts = head == first[1] and string.format('%.0f', tonumber(attempts) + 1) or '1'
-    head, version = first[1], lease[9] or ''
+    if head == first[1] then
+      attempts = string.format('%.0f', tonumber(attempts) + 1)
+    else
+      head, attempts, version = first[1], '1', lease[9] or ''
+    end
   end
 end
 redis.call('HSET', KEYS[3], 'owner', ARGV[2], 'member', ARGV[3], 'version', ARGV[4], 'epoch', epoch,

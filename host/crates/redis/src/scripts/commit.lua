@@ -10,7 +10,7 @@
 --       then the number of emitted messages, and stamp, target stream, number of fields, and name, value
 --       of each;
 --       then the entry that failed ('': none), how often, version; reason of a halt ('': none); letters
---       and bytes of letters that are kept at most
+--       and bytes of letters that are kept at most; the version that handles by now ('': as before)
 -- Returns: {'ok', read}, {'deadfull', letters, bytes}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked, halt}
 local err, lease = read_hash(KEYS[1], 'owner', 'epoch', 'acked', 'halt')
 if err then return err end
@@ -89,7 +89,7 @@ if emits > 0 then
 end
 at = first_emit
 for _ = 1, emits do at = at + 3 + 2 * tonumber(ARGV[at + 2]) end
-local failed, halt = at, ARGV[at + 3]
+local failed, halt, version = at, ARGV[at + 3], ARGV[at + 6]
 if dead > 0 then
   local kept = redis.call('XLEN', KEYS[4])
   dead_bytes = dead_bytes + tonumber(redis.call('HMGET', KEYS[1], 'dead_bytes')[1] or '0')
@@ -139,6 +139,7 @@ if dead > 0 then also('dead_bytes', string.format('%.0f', dead_bytes)) end
 if ARGV[failed] ~= '' then
   also('head', ARGV[failed], 'attempts', ARGV[failed + 1], 'head_version', ARGV[failed + 2])
 end
+if version ~= '' then also('version', version) end
 if halt ~= '' then also('halt', halt, 'owner', '') end
 redis.call('HSET', KEYS[1], unpack(change))
 if ARGV[7] == '1' then trim(KEYS[2], KEYS[3], ARGV[9], nil) end

@@ -23,7 +23,7 @@ impl Host for State {
         self.context.handler.to_string()
     }
     fn version(&mut self) -> String {
-        self.context.version.to_string()
+        self.version.to_string()
     }
     fn lease_epoch(&mut self) -> u64 {
         self.context.epoch.0

@@ -386,7 +386,6 @@ pub(crate) fn context() -> PartitionContext {
         partitions: 8,
         group: "g".parse().unwrap(),
         handler: "h".parse().unwrap(),
-        version: "v".parse().unwrap(),
         partition: Partition(5),
         epoch: Epoch(77),
     }
