@@ -33,7 +33,7 @@ use segmenter_redis::{Address, Broker};
 use tokio::sync::{oneshot, watch};
 
 pub use handler::{CallLimits, Diagnosis, Handler, Instance};
-pub(crate) use prepare::bound;
+pub(crate) use prepare::{bound, cache_dir};
 pub(crate) use random::name as random_name;
 
 use crate::config::{Config, StreamConfig};

@@ -159,7 +159,8 @@ fn instances_max(config: &Config) -> u32 {
 /// Instances beside those of partitions: one is made when a module is loaded.
 const PROBES: u32 = 4;
 
-fn cache_dir() -> Option<PathBuf> {
+/// Where compiled modules are kept, by whatever command.
+pub(crate) fn cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
