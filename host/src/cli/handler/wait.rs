@@ -13,7 +13,7 @@ use segmenter_core::rollout::{Candidacy, evidence, is_fresh};
 use segmenter_redis::handlers::{self, HandlerInfo};
 use segmenter_redis::{Broker, HandlerNews};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::super::FAILED;
@@ -83,9 +83,11 @@ pub(super) async fn run(out: &mut Out, wait: &Wait) -> anyhow::Result<ExitCode> 
 
 async fn until_over(format: Format, wait: &Wait) -> (&'static str, String) {
     let until = Instant::now() + wait.timeout;
-    let mut news = HandlerNews::start(&wait.broker, &wait.handler);
+    // From here on, so that none is missed between two looks.
+    let interrupt = signal(SignalKind::interrupt()).ok();
+    let news = HandlerNews::start(&wait.broker, &wait.handler);
     let progress = progress(format);
-    let ended = looking(wait, until, &mut news, &progress).await;
+    let ended = looking(wait, until, interrupt, news, &progress).await;
     progress.finish_and_clear();
     ended
 }
@@ -93,11 +95,10 @@ async fn until_over(format: Format, wait: &Wait) -> (&'static str, String) {
 async fn looking(
     wait: &Wait,
     until: Instant,
-    news: &mut HandlerNews,
+    mut interrupt: Option<Signal>,
+    mut news: HandlerNews,
     progress: &ProgressBar,
 ) -> (&'static str, String) {
-    // From here on, so that none is missed between two looks.
-    let mut interrupt = signal(SignalKind::interrupt()).ok();
     let mut interrupted = async || match &mut interrupt {
         Some(signal) => signal.recv().await,
         None => std::future::pending().await,
@@ -185,13 +186,14 @@ fn no_host() -> String {
         .to_owned()
 }
 
-/// It is wanted as the current version: who runs it?
+/// It is wanted as the current version: who runs it? Also a host that was not heard of for some seconds is
+/// waited for: it may still handle messages.
 fn current(info: &HandlerInfo, version: &Version) -> Look {
-    let fresh: Vec<_> = info.hosts.iter().filter(|h| is_fresh(h.age)).collect();
-    if fresh.is_empty() {
+    let known: Vec<_> = info.hosts.iter().collect();
+    if known.is_empty() {
         return Look::Missing(no_host());
     }
-    for heard in &fresh {
+    for heard in &known {
         if let (Some(why), true) = (
             &heard.report.refused,
             heard.report.revision == info.wanted.revision,
@@ -200,9 +202,9 @@ fn current(info: &HandlerInfo, version: &Version) -> Look {
         }
     }
     let other = |heard: &&&Heard| heard.report.current != *version;
-    let behind: Vec<_> = fresh.iter().filter(other).copied().collect();
+    let behind: Vec<_> = known.iter().filter(other).copied().collect();
     match behind.len() {
-        0 => Look::ended("running", format!("runs on {}", hosts(fresh.into_iter()))),
+        0 => Look::ended("running", format!("runs on {}", hosts(known.into_iter()))),
         _ => Look::Missing(format!("not running yet on {}", hosts(behind.into_iter()))),
     }
 }
