@@ -17,4 +17,5 @@ mod operator;
 mod redrive;
 mod source;
 mod support;
+mod swap;
 mod trouble;

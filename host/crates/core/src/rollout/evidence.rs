@@ -54,7 +54,7 @@ impl Differences {
 pub struct HostReport {
     pub stream: StreamName,
     pub group: GroupName,
-    /// Of what is wanted, as it knows that.
+    /// Of what is wanted, as it knows that; 0: it runs a file, and follows no deploy.
     pub revision: u64,
     /// What its partitions run that have no candidate.
     pub current: Version,
@@ -73,7 +73,8 @@ pub struct HostReport {
 /// waited for, and what it counted is not known.
 pub fn evidence(hosts: &[Heard], revision: u64) -> Evidence {
     let mut evidence = Evidence::default();
-    for Heard { host, report, .. } in hosts.iter().filter(|heard| is_fresh(heard.age)) {
+    let follows = |heard: &&Heard| is_fresh(heard.age) && heard.report.revision != 0;
+    for Heard { host, report, .. } in hosts.iter().filter(follows) {
         if report.revision != revision {
             evidence.waiting += 1;
             continue;
