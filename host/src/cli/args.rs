@@ -308,7 +308,8 @@ pub(crate) enum HandlerCommand {
     ///
     /// With --format json, one object a handler: {"handler", "revision", "current", "candidate": {"version",
     /// "mode": "trial" or "shadow", "share_percent", "left_ms", "by"} or null, "past": [version], "bad":
-    /// [{"version", "at_ms", "reason"}], "hosts": [{"host", "stream", "group", "age_ms", "revision",
+    /// [{"version", "at_ms", "reason"}], "hosts": [{"host", "stream", "group", "age_ms", "revision" (0: it
+    /// runs a file),
     /// "current", "refused", "candidate": "none", "loading", "loaded" or "refused", "candidate_refused",
     /// "live_versions", "candidate_calls" and "current_calls": {"calls", "failed", "overruled", "micros"},
     /// "differences": {"same", "outcome", "emitted", "state", "example"}, "partitions": [{"partition",

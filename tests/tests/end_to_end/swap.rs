@@ -37,7 +37,9 @@ fn module(world: &World) -> PathBuf {
 
 fn start(world: &World, module: &Path, more: &[&str]) -> Host {
     let module = module.to_str().expect("UTF-8");
-    let args = ["--format", "json", "run", module, "--stream", "s", "--group", "g"];
+    let args = [
+        "--format", "json", "run", module, "--stream", "s", "--group", "g",
+    ];
     let mut host = Host::start(&world.url, &[&args, more].concat());
     host.event("ready");
     host
@@ -53,7 +55,12 @@ pub(crate) fn versions(world: &World) -> BTreeMap<u64, String> {
         let version = partition["version"].as_str().unwrap_or_default();
         (number, version.to_owned())
     };
-    partitions.as_array().expect("partitions").iter().map(of).collect()
+    partitions
+        .as_array()
+        .expect("partitions")
+        .iter()
+        .map(of)
+        .collect()
 }
 
 pub(crate) fn until_all_run(world: &World, version: &str) {
@@ -117,11 +124,16 @@ fn a_version_that_traps_is_rolled_back_by_itself_and_costs_no_message_an_attempt
     until_all_run(&world, &good);
     sent.extend(world.send_numbered(200, 20));
     world.until_acked(PARTITIONS, "g");
-    let dead = world.run(&["--format", "json", "dead", "list", "s", "g"]).ok();
+    let dead = world
+        .run(&["--format", "json", "dead", "list", "s", "g"])
+        .ok();
     assert_eq!(dead.objects(), Vec::<Value>::new(), "no dead letters");
     let lines = host.stop();
     // The good one alone logs `lines=`.
-    let good: Vec<_> = lines.into_iter().filter(|line| line.text.starts_with("lines=")).collect();
+    let good: Vec<_> = lines
+        .into_iter()
+        .filter(|line| line.text.starts_with("lines="))
+        .collect();
     assert!(good.iter().all(|line| line.attempt == 1));
     let expected = Judgement {
         handled: sent.len(),
@@ -165,7 +177,10 @@ fn what_cannot_run_is_refused_with_the_reason_and_what_ran_goes_on() {
     file.set_len(1 << 30).expect("a sparse file");
     std::fs::rename(&large, &path).expect("the same folder");
     let line = host.line("1 GiB of zeros", is("module_trouble"));
-    assert!(line["why"].as_str().expect("why").contains("module_size"), "{line}");
+    assert!(
+        line["why"].as_str().expect("why").contains("module_size"),
+        "{line}"
+    );
     std::fs::remove_file(&path).expect("it is there");
     host.line("deleted", is("module_trouble"));
     let sent = world.send_numbered(100, 10);
@@ -203,9 +218,15 @@ fn a_changed_configuration_swaps_instances_and_what_needs_a_restart_is_said() {
     });
     write("50ms", "4s");
     let said = host.line("it needs a restart", |line| {
-        line["event"] == "warning" && line["text"].as_str().is_some_and(|t| t.contains("session_timeout"))
+        line["event"] == "warning"
+            && line["text"]
+                .as_str()
+                .is_some_and(|t| t.contains("session_timeout"))
     });
-    assert!(said["text"].as_str().expect("text").contains("restart"), "{said}");
+    assert!(
+        said["text"].as_str().expect("text").contains("restart"),
+        "{said}"
+    );
     rename_over(&config, b"[[handler]]\nname = 7\n");
     host.line("it is no configuration", |line| {
         line["event"] == "warning" && line["text"].as_str().is_some_and(|t| t.contains("name"))
@@ -215,5 +236,4 @@ fn a_changed_configuration_swaps_instances_and_what_needs_a_restart_is_said() {
     host.signal("TERM");
     assert!(host.ended().success());
     assert_eq!(sent.len(), 100);
-
 }

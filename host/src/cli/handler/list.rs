@@ -249,6 +249,9 @@ fn row(heard: &Heard, leases: &Leases) -> Vec<String> {
 fn says(heard: &Heard) -> String {
     let report = &heard.report;
     let mut says = Vec::new();
+    if report.revision == 0 {
+        says.push("runs a file, and follows no deploy".to_owned());
+    }
     if let Some(why) = &report.refused {
         says.push(format!("cannot run the current version: {why}"));
     }

@@ -159,11 +159,17 @@ fn hosts<'a>(hosts: impl Iterator<Item = &'a Heard>) -> String {
     named.join(", ")
 }
 
+/// Not one that runs a file.
+fn follows(heard: &Heard) -> bool {
+    heard.report.revision != 0
+}
+
 fn on_trial(info: &HandlerInfo) -> String {
     let Some(trying) = &info.wanted.candidate else {
         return String::new();
     };
-    let fresh: Vec<_> = info.hosts.iter().filter(|h| is_fresh(h.age)).collect();
+    let heard = |heard: &&Heard| is_fresh(heard.age) && follows(heard);
+    let fresh: Vec<_> = info.hosts.iter().filter(heard).collect();
     if fresh.is_empty() {
         return no_host();
     }
@@ -189,7 +195,7 @@ fn no_host() -> String {
 /// It is wanted as the current version: who runs it? Also a host that was not heard of for some seconds is
 /// waited for: it may still handle messages.
 fn current(info: &HandlerInfo, version: &Version) -> Look {
-    let known: Vec<_> = info.hosts.iter().collect();
+    let known: Vec<_> = info.hosts.iter().filter(|h| follows(h)).collect();
     if known.is_empty() {
         return Look::Missing(no_host());
     }
