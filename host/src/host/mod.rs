@@ -38,7 +38,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 pub use handler::{CallLimits, Diagnosis, Handler, Instance};
-pub(crate) use prepare::bound;
+pub(crate) use prepare::{bound, cache_dir};
 pub(crate) use random::name as random_name;
 
 use crate::config::{Config, ConfigFile, StreamConfig};

@@ -159,7 +159,8 @@ const PER_PARTITION: u32 = 2;
 /// One is made when a version is loaded, and two may be wanted at once.
 const PROBES_PER_HANDLER: u32 = 2;
 
-fn cache_dir() -> Option<PathBuf> {
+/// Where compiled modules are kept, by whatever command.
+pub(crate) fn cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())

@@ -5,6 +5,7 @@ mod ancestor;
 mod bad_input;
 mod chaos;
 mod crash;
+mod deploy;
 mod examples;
 mod failing;
 mod failure;

@@ -97,3 +97,120 @@ pub fn evidence(hosts: &[Heard], revision: u64) -> Evidence {
 pub fn is_fresh(age: Duration) -> bool {
     age < limits::REPORT_EVERY * limits::REPORTS_MISSED
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tally() -> impl Strategy<Value = Tally> {
+        (0..9u64, 0..9u64, 0..9u64, 0..99u64).prop_map(|(calls, failed, overruled, micros)| Tally {
+            calls,
+            failed,
+            overruled,
+            micros,
+        })
+    }
+
+    fn candidacy() -> impl Strategy<Value = Candidacy> {
+        prop_oneof![
+            Just(Candidacy::None),
+            Just(Candidacy::Loading),
+            Just(Candidacy::Loaded),
+            "[a-z]{1,3}".prop_map(Candidacy::Refused),
+        ]
+    }
+
+    /// Around the age at which a report counts no more.
+    fn heard() -> impl Strategy<Value = Heard> {
+        let age = 0..2 * (limits::REPORT_EVERY * limits::REPORTS_MISSED).as_millis() as u64;
+        ("[a-e]", age, 0..3u64, candidacy(), tally(), tally()).prop_map(
+            |(host, age, revision, candidacy, candidate, rest)| Heard {
+                host: host.parse().expect("a name"),
+                age: Duration::from_millis(age),
+                report: HostReport {
+                    stream: "orders".parse().expect("a name"),
+                    group: "billing".parse().expect("a name"),
+                    revision,
+                    current: "v1".parse().expect("a name"),
+                    refused: None,
+                    candidacy,
+                    candidate,
+                    rest,
+                    live_versions: 1,
+                    differences: Differences::default(),
+                },
+            },
+        )
+    }
+
+    const REVISION: u64 = 1;
+
+    fn of(hosts: &[Heard]) -> Evidence {
+        evidence(hosts, REVISION)
+    }
+
+    proptest! {
+        #[test]
+        fn each_host_that_counts_is_waited_for_counted_or_refuses(
+            hosts in proptest::collection::vec(heard(), 0..8)
+        ) {
+            let found = of(&hosts);
+            let counts = |h: &&Heard| is_fresh(h.age) && h.report.revision != 0;
+            let fresh: Vec<_> = hosts.iter().filter(counts).collect();
+            let here = |h: &&&Heard| h.report.revision == REVISION;
+            let refuse = |h: &&&Heard| matches!(h.report.candidacy, Candidacy::Refused(_));
+            let ready = |h: &&&Heard| h.report.candidacy == Candidacy::Loaded;
+            let refusing = fresh.iter().filter(here).filter(refuse).count();
+            let loaded = fresh.iter().filter(here).filter(ready).count();
+            prop_assert_eq!(found.waiting as usize + refusing + loaded, fresh.len());
+            prop_assert_eq!(found.refused.is_some(), refusing > 0);
+            let sum = fresh.iter().filter(here).map(|h| h.report.candidate);
+            prop_assert_eq!(found.candidate, sum.fold(Tally::default(), Tally::plus));
+        }
+
+        #[test]
+        fn what_is_old_or_of_a_file_changes_nothing(
+            hosts in proptest::collection::vec(heard(), 0..8)
+        ) {
+            let counts = |h: &&Heard| is_fresh(h.age) && h.report.revision != 0;
+            let kept: Vec<Heard> = hosts.iter().filter(counts).cloned().collect();
+            prop_assert_eq!(of(&hosts), of(&kept));
+        }
+
+        #[test]
+        fn the_order_of_hosts_decides_only_whose_refusal_is_told(
+            hosts in proptest::collection::vec(heard(), 0..8)
+        ) {
+            let (one, other) = (of(&hosts), of(&hosts.iter().rev().cloned().collect::<Vec<_>>()));
+            prop_assert_eq!(one.refused.is_some(), other.refused.is_some());
+            let plain = |evidence: Evidence| Evidence { refused: None, ..evidence };
+            prop_assert_eq!(plain(one), plain(other));
+        }
+    }
+
+    #[test]
+    fn the_first_refusal_is_told_with_its_host() {
+        let mut heard = Heard {
+            host: "b".parse().unwrap(),
+            age: Duration::ZERO,
+            report: HostReport {
+                stream: "orders".parse().unwrap(),
+                group: "billing".parse().unwrap(),
+                revision: REVISION,
+                current: "v1".parse().unwrap(),
+                refused: None,
+                candidacy: Candidacy::Refused("it imports x".to_owned()),
+                candidate: Tally::default(),
+                rest: Tally::default(),
+                live_versions: 1,
+                differences: Differences::default(),
+            },
+        };
+        let b = heard.clone();
+        heard.host = "c".parse().unwrap();
+        let told = of(&[b, heard]).refused;
+        assert_eq!(told.as_deref(), Some("host b: it imports x"));
+    }
+}
