@@ -178,6 +178,14 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Of a process that lives: `VmRSS` is what it takes now, `VmHWM` the most that it ever took.
+pub fn memory_kib(pid: u32, which: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
+    let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+    number.and_then(|n| n.parse().ok()).expect("NAME: N kB")
+}
+
 /// Whether there was such a process.
 pub(crate) fn signal(pid: u32, name: &str) -> bool {
     let status = Command::new("kill")

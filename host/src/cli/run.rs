@@ -12,8 +12,8 @@ use super::Usage;
 use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
-    self, ATTEMPTS, BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig,
-    SESSION_TIMEOUT,
+    self, ATTEMPTS, BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, READ_AHEAD_BYTES,
+    RedisConfig, SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
 
@@ -22,7 +22,11 @@ const DEFAULT_FILE: &str = "segmenter.toml";
 
 pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCode> {
     let (check, wait, coredump) = (args.check, args.wait, args.coredump.clone());
+    let read_ahead = args.read_ahead;
     let mut config = configuration(global, args)?;
+    if let Some(bytes) = read_ahead {
+        config.read_ahead = bytes;
+    }
     if let Some(namespace) = &global.namespace {
         config.namespace = namespace.clone();
     }
@@ -98,6 +102,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         namespace: global.namespace(),
         member: args.member,
         drain_timeout: DRAIN_TIMEOUT,
+        read_ahead: READ_AHEAD_BYTES,
         redis: RedisConfig::default(),
         streams: Vec::new(),
         handlers: vec![handler],

@@ -19,9 +19,11 @@ use segmenter_core::source::Source;
 use segmenter_wasm::{Grants, Recycle};
 
 pub(crate) use grants::flag as grant;
+pub(crate) use read::read_ahead;
 
 pub const NAMESPACE: &str = "default";
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub const READ_AHEAD_BYTES: usize = segmenter_core::limits::READ_AHEAD_BYTES;
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 pub const DEADLINE: Duration = Duration::from_secs(1);
 pub const INSTANTIATE: Duration = Duration::from_secs(5);
@@ -43,6 +45,9 @@ pub struct Config {
     pub member: Option<MemberId>,
     /// 100 ms to 1 h; 10 s unless set.
     pub drain_timeout: Duration,
+    /// 1 MiB to 1,024 GiB; 256 MiB unless set. Bytes of messages that are read and not yet let go, over all
+    /// partitions of all handlers; each partition has an equal share, and may hold one message in any case.
+    pub read_ahead: usize,
     pub redis: RedisConfig,
     pub streams: Vec<StreamConfig>,
     pub handlers: Vec<HandlerConfig>,

@@ -7,6 +7,7 @@ mod life;
 mod module_file;
 mod prepare;
 pub(crate) mod random;
+mod read_ahead;
 pub(crate) mod relay;
 mod signals;
 mod supervisor;
@@ -35,7 +36,7 @@ pub use handler::{Diagnosis, Handler, Instance};
 pub(crate) use prepare::bound;
 pub(crate) use random::name as random_name;
 
-use crate::config::{Config, StreamConfig};
+use crate::config::{Config, READ_AHEAD_BYTES, StreamConfig};
 use crate::output::Format;
 use life::Life;
 use supervisor::Order;
@@ -116,6 +117,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let modules = prepare::modules(&options.config, options.coredump, &say).await?;
     if options.check {
         prepare::say_checked(options.format, &modules);
+        read_ahead::say_checked(options.format, &options.config);
         return Ok(ExitCode::SUCCESS);
     }
     let mut signals = signals::Signals::new()?;
@@ -163,10 +165,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
         };
         handlers.push((plan, Arc::new(handler)));
     }
-    let Config {
-        member, streams, ..
-    } = options.config;
-    serve(broker, member, streams, handlers, say, signals).await
+    serve(broker, Terms::of(options.config), handlers, say, signals).await
 }
 
 /// Serves with handlers that are not WebAssembly, until SIGTERM or SIGINT: the way of the benchmark.
@@ -179,8 +178,7 @@ pub async fn serve_native<H: Handler>(
     let signals = signals::Signals::new()?;
     serve(
         broker,
-        None,
-        Vec::new(),
+        Terms::default(),
         vec![(plan, Arc::new(handler))],
         Say::new(format),
         signals,
@@ -188,15 +186,46 @@ pub async fn serve_native<H: Handler>(
     .await
 }
 
-async fn serve<H: Handler>(
-    broker: Broker,
+/// What handlers of a host have in common.
+struct Terms {
     member: Option<MemberId>,
     streams: Vec<StreamConfig>,
+    read_ahead: usize,
+}
+
+impl Terms {
+    fn of(config: Config) -> Terms {
+        Terms {
+            member: config.member,
+            streams: config.streams,
+            read_ahead: config.read_ahead,
+        }
+    }
+}
+
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms {
+            member: None,
+            streams: Vec::new(),
+            read_ahead: READ_AHEAD_BYTES,
+        }
+    }
+}
+
+async fn serve<H: Handler>(
+    broker: Broker,
+    terms: Terms,
     handlers: Vec<(Plan, Arc<H>)>,
     say: Say,
     mut signals: signals::Signals,
 ) -> anyhow::Result<ExitCode> {
     // Without a configured id, every start is a member of its own.
+    let Terms {
+        member,
+        streams,
+        read_ahead,
+    } = terms;
     let member = match member {
         Some(member) => member,
         None => MemberId::new(format!("m-{}", &random::name()[..12])).context("member id")?,
@@ -207,11 +236,18 @@ async fn serve<H: Handler>(
         .max()
         .unwrap_or_default();
     let (orders_out, orders) = watch::channel(Order::Run);
-    let mut running = tokio::task::JoinSet::new();
-    let mut readies = Vec::new();
+    let mut bound = Vec::new();
     for (plan, handler) in handlers {
         let found = prepare::find(&broker, &plan).await?;
         prepare::group(&broker, &plan, &found).await?;
+        bound.push((plan, handler, found));
+    }
+    let streams_read = bound.iter().map(|(plan, _, found)| (&plan.stream, found));
+    let shares = read_ahead::Shares::new(read_ahead, streams_read.clone());
+    shares.warn(&broker, streams_read, &say).await;
+    let mut running = tokio::task::JoinSet::new();
+    let mut readies = Vec::new();
+    for (plan, handler, found) in bound {
         let (ready, is_ready) = oneshot::channel();
         readies.push(is_ready);
         let name = plan.handler.clone();
@@ -224,6 +260,7 @@ async fn serve<H: Handler>(
             say: say.clone(),
             member: member.clone(),
             found,
+            share_bytes: shares.bytes(),
         };
         let orders = orders.clone();
         running.spawn(async move { (name, life.run(orders, ready).await) });

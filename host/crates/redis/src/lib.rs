@@ -28,4 +28,4 @@ pub use key::Key;
 pub use news::Subscription;
 pub use operate::{GroupDeleted, delete_group, server_time_ms};
 pub use place::{Place, Placed};
-pub use reader::{Delivery, Reader};
+pub use reader::{Delivery, Reader, largest};

@@ -44,6 +44,7 @@ scripts! {
     Commit = "commit.lua",
     Release = "release.lua",
     Verify = "verify.lua",
+    Largest = "largest.lua",
     LogCount = "log_count.lua",
     GroupSeek = "group_seek.lua",
     GroupHalt = "group_halt.lua",

@@ -262,7 +262,7 @@ impl Consumer {
             }
             return None;
         }
-        if let Some(read) = tenure.read_more() {
+        if let Some(read) = tenure.read_more(self.config.share_bytes) {
             return Some(read);
         }
         let outbox_has_room = match self.room {
@@ -280,7 +280,8 @@ impl Consumer {
         }
         match tenure.queue.pop_front() {
             Some(Entry::Ours { id, content, .. }) => {
-                tenure.queue_bytes = tenure.queue_bytes.saturating_sub(content.bytes());
+                let bytes = content.bytes();
+                tenure.queue_bytes = tenure.queue_bytes.saturating_sub(bytes);
                 let attempt = tenure.attempt_at(id);
                 if attempt > self.config.attempts {
                     // Not handled here: those who did never came back to say how it went.
@@ -295,6 +296,7 @@ impl Consumer {
                     tenure.exhaust(&self.config, message, why.to_owned());
                     return self.poll_tenure(now, trust_until);
                 }
+                tenure.calling_bytes = bytes;
                 self.call = Call::Running {
                     epoch: tenure.epoch,
                 };
@@ -440,6 +442,7 @@ impl Consumer {
         if tenure.epoch != epoch {
             return;
         }
+        tenure.calling_bytes = 0;
         match outcome {
             Outcome::Ok(effects) => tenure.settle_with(message.id, effects),
             Outcome::Reject { reason } => {
