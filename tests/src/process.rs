@@ -139,6 +139,7 @@ pub(crate) fn command(url: &str, args: &[&str]) -> Command {
     command
         .args(args)
         .env_remove("SEGMENTER_NAMESPACE")
+        .env_remove("SEGMENTER_READ_AHEAD")
         .env("SEGMENTER_REDIS", url)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -92,6 +92,20 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_shown_in_the_largest_unit_that_they_have() {
+        for (bytes, shown) in [
+            (0, "0B"),
+            (1_023, "1023B"),
+            (64 << 10, "64KiB"),
+            ((1 << 20) + (1 << 19), "1.5MiB"),
+            (256 << 20, "256MiB"),
+            (3 << 30, "3GiB"),
+        ] {
+            assert_eq!(show(bytes), shown);
+        }
+    }
+
+    #[test]
     fn what_is_no_quantity_is_refused_with_the_reason() {
         for (text, says) in [
             ("10", "no unit"),

@@ -35,15 +35,19 @@ impl Shares {
     }
 
     /// What a partition may hold whose largest entry has so many bytes: it reads on when it holds less than
-    /// half of its share, and then one entry in any case.
+    /// half of its share, and then one entry in any case. Without any entry it is the share.
     fn held_max(&self, largest: usize) -> usize {
         let share = self.bytes();
-        share.max((share / 2).saturating_add(largest + ENTRY_OVERHEAD_BYTES))
+        match largest {
+            0 => share,
+            _ => share.max((share / 2).saturating_add(in_memory(largest))),
+        }
     }
 
-    /// The least that holds for so many partitions with such entries.
+    /// The least number of whole MiB that holds for so many partitions with such entries.
     fn enough(&self, largest: usize) -> usize {
-        2 * (largest + ENTRY_OVERHEAD_BYTES) * self.partitions
+        let bytes = in_memory(largest).saturating_mul(2 * self.partitions);
+        bytes.checked_next_multiple_of(1 << 20).unwrap_or(bytes)
     }
 
     /// Says so if what lies in the partitions by now does not fit.
@@ -78,6 +82,10 @@ impl Shares {
             say.event(&telemetry::Event::Warning { text: &text });
         }
     }
+}
+
+fn in_memory(entry_bytes: usize) -> usize {
+    entry_bytes.saturating_add(ENTRY_OVERHEAD_BYTES)
 }
 
 /// What `read_ahead` comes to, as far as the configuration alone tells.

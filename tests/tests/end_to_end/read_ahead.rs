@@ -131,3 +131,76 @@ fn with_next_to_nothing_each_partition_goes_on_one_message_at_a_time() {
         }
     }));
 }
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let module = failing::guest(dir.path());
+    let text = format!(
+        "read_ahead = '8MiB'\n[[stream]]\nname = 's'\npartitions = 4\ncapacity = 10\n\
+         [[handler]]\nname = 'h'\nstream = 's'\ngroup = 'g'\nmodule = {module:?}\n"
+    );
+    let config = dir.path().join("segmenter.toml");
+    std::fs::write(&config, text).expect("the folder is there");
+    let checked = |variable: Option<&str>, flag: &[&str]| {
+        let mut command = std::process::Command::new(process::binary());
+        command.args(["--format", "json", "run", "--check", "-c"]);
+        command.arg(&config).args(flag);
+        command.env_remove("SEGMENTER_READ_AHEAD");
+        if let Some(value) = variable {
+            command.env("SEGMENTER_READ_AHEAD", value);
+        }
+        let output = command.output().expect("segmenter starts");
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        let lines = said
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"));
+        let lines: Vec<serde_json::Value> = lines.collect();
+        let line = lines
+            .into_iter()
+            .find(|line| line["event"] == "checked_read_ahead");
+        (output.status.code(), line)
+    };
+    let found = |variable, flag: &[&str]| {
+        let (code, line) = checked(variable, flag);
+        assert_eq!(code, Some(0));
+        let line = line.expect("it says what it comes to");
+        assert_eq!(line["partitions"], 4);
+        (line["bytes"].as_u64(), line["bytes_per_partition"].as_u64())
+    };
+    assert_eq!(found(None, &[]), (Some(8 << 20), Some(2 << 20)));
+    assert_eq!(found(Some("4MiB"), &[]), (Some(4 << 20), Some(1 << 20)));
+    let flag = ["--read-ahead", "1MiB"];
+    assert_eq!(found(Some("4MiB"), &flag), (Some(1 << 20), Some(1 << 18)));
+    assert_eq!(checked(None, &["--read-ahead", "1"]), (Some(2), None));
+}
+
+#[test]
+fn a_host_says_at_its_start_that_what_lies_there_does_not_fit() {
+    let world = World::with_stream(4, 100);
+    let start = |read_ahead: &str| {
+        let module = failing::guest(world.server.dir());
+        let module = module.to_str().expect("UTF-8");
+        let args = [module, "--stream", "s", "--group", "g"];
+        Host::start(
+            &world.url,
+            &[&args[..], &["--read-ahead", read_ahead]].concat(),
+        )
+    };
+    let warned = |host: &Host| {
+        let mut said = host.said().into_iter();
+        said.find(|line| line.contains("warning") && line.contains("read_ahead"))
+    };
+    send(&world, &["a".to_owned()], 1, &works(PAYLOAD_BYTES_MAX));
+    let host = start("1MiB");
+    world.until_acked(4, "g");
+    let text = warned(&host).expect("a warning");
+    for part in ["1MiB for 4 partitions", "9MiB would be enough"] {
+        assert!(text.contains(part), "{text}");
+    }
+    host.stop();
+    let host = start("9MiB");
+    world.until_shared(&[4]);
+    assert_eq!(warned(&host), None);
+    host.stop();
+}

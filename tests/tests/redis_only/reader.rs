@@ -251,6 +251,30 @@ fn however_entries_turn_from_small_to_large_a_reply_is_no_larger_than_its_room()
 }
 
 #[test]
+fn a_large_entry_among_small_ones_makes_replies_no_smaller_than_they_must_be() {
+    const ROOM: usize = 4 << 20;
+    let mut real = RealSubject::default();
+    Scene::new(&mut real, 1, 10_000);
+    append(&mut real, 900_000, 1);
+    append(&mut real, 100, 3_000);
+    append(&mut real, 900_000, 9);
+    let (reader, told) = reader(&real);
+    let (mut after, mut seen, mut replies) = (EntryId::ZERO, 0, 0);
+    while seen < 3_010 {
+        reader.ask(P0, Epoch(1), after, ROOM);
+        let (bytes, entries, last) = next(&told);
+        assert!(bytes <= ROOM, "{entries} entries have {bytes} bytes");
+        (after, seen, replies) = (last, seen + entries, replies + 1);
+    }
+    // Four of the largest at once would make 750 of it.
+    assert!(replies <= 20, "{replies} replies");
+    // With nothing there it blocks, and is woken.
+    reader.ask(P0, Epoch(1), after, ROOM);
+    append(&mut real, 100, 1);
+    assert_eq!(next(&told).1, 1);
+}
+
+#[test]
 fn where_nobody_keeps_how_large_entries_are_they_are_bounded_once_a_large_one_was_seen() {
     const ROOM: usize = 4 << 20;
     let mut real = RealSubject::default();

@@ -7,6 +7,9 @@
 //! lies there is bounded; what is larger than its room is what comes between that look and the read, or in
 //! the one append that wakes it, and an entry that something else than append wrote.
 //!
+//! Where entries are small now and one was large once, that COUNT would be tiny: there a script reads, which
+//! counts bytes. It costs Redis several times as much per entry, and cannot block.
+//!
 //! A read blocks on the server until any asked partition has an entry. When another partition asks
 //! meanwhile, `CLIENT UNBLOCK` over the shared connection wakes it, because waiting for the block to end
 //! would cost that partition up to two seconds, and polling would cost an idle Redis its rest.
@@ -48,6 +51,11 @@ const BACKOFF: Backoff = Backoff {
 };
 /// What an entry is taken for before any was seen, and where nobody keeps how large the largest is.
 const ENTRY_BYTES_GUESS: usize = 64 * 1024;
+/// A script reads where the room has so many times fewer of the largest entry than a reply may have of those
+/// seen lately.
+const MIXED: usize = 4;
+/// Entries that a script reads at once, over all partitions: it stops everybody else for some milliseconds.
+const SCRIPT_ENTRIES: usize = 1_024;
 /// After a pause between two reads that is longer than this, such as of a process that was stopped, what is
 /// known of the largest entries is too old.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -101,6 +109,8 @@ struct Size {
     largest: usize,
     /// Bytes of the largest that was read.
     seen: usize,
+    /// The ask for which a script found nothing.
+    nothing: Option<Ask>,
 }
 
 impl Size {
@@ -231,6 +241,14 @@ impl<D: Fn(Delivery)> Run<D> {
             if let Err(failure) = self.look(&place, &asked).await {
                 return failure.to_string();
             }
+            match self.read_mixed(&place, &asked).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.read_at = Some(Instant::now());
+                    continue;
+                }
+                Err(failure) => return failure.to_string(),
+            }
             let cmd = self.command(&place, &asked);
             let answer = {
                 let mut read = pin!(tokio::time::timeout(
@@ -308,19 +326,64 @@ impl<D: Fn(Delivery)> Run<D> {
         Ok(())
     }
 
-    /// So many of the usual size as one reply shall have, and no more of the largest than there is room for.
-    fn count(&self, asked: &[(Partition, Ask)]) -> usize {
+    /// Of each partition: so many of the usual size as one reply shall have, and so many of the largest as
+    /// there is room for.
+    fn counts(&self, asked: &[(Partition, Ask)]) -> (usize, usize) {
         let usual = limits::READ_BYTES_TARGET / (asked.len() * self.entry_bytes).max(1);
         let fit = asked.iter().map(|(partition, ask)| {
             let size = self.sizes.get(partition);
             ask.room / size.map_or(ENTRY_BYTES_GUESS, Size::entry_bytes)
         });
-        let fit = fit.min().unwrap_or(1);
-        usual.min(fit).clamp(1, limits::READ_ENTRIES_MAX)
+        let within = |count: usize| count.clamp(1, limits::READ_ENTRIES_MAX);
+        (within(usual), within(fit.min().unwrap_or(1)))
+    }
+
+    /// By script, if COUNT would be far too small. Whether anything was there; what comes later is for a
+    /// read that blocks.
+    async fn read_mixed(
+        &mut self,
+        place: &Place,
+        asked: &[(Partition, Ask)],
+    ) -> Result<bool, Failure> {
+        let (usual, fit) = self.counts(asked);
+        let nothing = |(partition, ask): &(Partition, Ask)| {
+            let size = self.sizes.get(partition);
+            size.is_some_and(|size| size.nothing == Some(*ask))
+        };
+        if usual < fit.saturating_mul(MIXED) || asked.iter().all(nothing) {
+            return Ok(false);
+        }
+        let logs = asked.iter().map(|(p, _)| Key::Log(&self.stream, *p));
+        let logs: Vec<_> = logs.collect();
+        let most = usual.min((SCRIPT_ENTRIES / asked.len()).max(1));
+        let room_max = limits::READ_BYTES_TARGET / asked.len();
+        let fill = |cmd: &mut redis::Cmd| {
+            placed(cmd, place, &logs);
+            cmd.arg(limits::ENTRY_OVERHEAD_BYTES);
+            for (_, ask) in asked {
+                let room = ask.room.min(room_max);
+                cmd.arg(ask.after.to_string()).arg(room).arg(most);
+            }
+        };
+        let answer = list(self.broker.script(Script::Read, fill).await?)?;
+        let (mut entries_read, mut bytes_read) = (0usize, 0usize);
+        for ((partition, ask), entries) in asked.iter().zip(answer) {
+            let entries = list(entries)?.into_iter().map(convert::entry);
+            let entries: Vec<_> = entries.collect::<Result<_, _>>()?;
+            if entries.is_empty() {
+                self.sizes.entry(*partition).or_default().nothing = Some(*ask);
+            } else {
+                entries_read += entries.len();
+                bytes_read += self.give(*partition, *ask, entries);
+            }
+        }
+        self.has_read(entries_read, bytes_read);
+        Ok(entries_read > 0)
     }
 
     fn command(&self, place: &Place, asked: &[(Partition, Ask)]) -> redis::Cmd {
-        let count = self.count(asked);
+        let (usual, fit) = self.counts(asked);
+        let count = usual.min(fit);
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT")
             .arg(count)
@@ -364,33 +427,44 @@ impl<D: Fn(Delivery)> Run<D> {
             let Ok(at) = asked.binary_search_by_key(&partition, |(p, _)| *p) else {
                 continue;
             };
-            let ask = asked[at].1;
             entries_read += entries.len();
-            let size = self.sizes.entry(partition).or_default();
-            for entry in &entries {
-                let bytes = bytes_of(entry);
-                bytes_read += bytes;
-                size.seen = size.seen.max(bytes);
-            }
-            {
-                // Answered once; a newer ask stays.
-                let mut asks = self.shared.asks();
-                if asks.by_partition.get(&partition) == Some(&ask) {
-                    asks.by_partition.remove(&partition);
-                }
-            }
-            let Ask { epoch, after, .. } = ask;
-            (self.deliver)(Delivery::Entries {
-                partition,
-                epoch,
-                after,
-                entries,
-            });
+            bytes_read += self.give(partition, asked[at].1, entries);
         }
-        if let Some(average) = bytes_read.checked_div(entries_read) {
+        self.has_read(entries_read, bytes_read);
+        Ok(())
+    }
+
+    /// What lately came, of all partitions of a reply.
+    fn has_read(&mut self, entries: usize, bytes: usize) {
+        if let Some(average) = bytes.checked_div(entries) {
             self.entry_bytes = average.max((self.entry_bytes * 3 + average) / 4).max(64);
         }
-        Ok(())
+    }
+
+    /// Hands out what a partition asked for; answers its bytes.
+    fn give(&mut self, partition: Partition, ask: Ask, entries: Vec<RawEntry>) -> usize {
+        let size = self.sizes.entry(partition).or_default();
+        let mut bytes_read = 0usize;
+        for entry in &entries {
+            let bytes = bytes_of(entry);
+            bytes_read += bytes;
+            size.seen = size.seen.max(bytes);
+        }
+        {
+            // Answered once; a newer ask stays.
+            let mut asks = self.shared.asks();
+            if asks.by_partition.get(&partition) == Some(&ask) {
+                asks.by_partition.remove(&partition);
+            }
+        }
+        let Ask { epoch, after, .. } = ask;
+        (self.deliver)(Delivery::Entries {
+            partition,
+            epoch,
+            after,
+            entries,
+        });
+        bytes_read
     }
 }
 

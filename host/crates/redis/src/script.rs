@@ -45,6 +45,7 @@ scripts! {
     Release = "release.lua",
     Verify = "verify.lua",
     Largest = "largest.lua",
+    Read = "read.lua",
     LogCount = "log_count.lua",
     GroupSeek = "group_seek.lua",
     GroupHalt = "group_halt.lua",

@@ -33,9 +33,9 @@ pub struct EngineConfig {
 #[error("the WebAssembly engine cannot start: {0}")]
 pub struct EngineError(String);
 
-/// Of the stack of an instance that ended, what stays in memory for the next one; what a deep recursion
-/// touched beyond goes back to the system.
-const STACK_KEEP_BYTES: usize = 32 * 1024;
+/// Of the stack of an instance that ended, what stays in memory for the next one, and is written over; what
+/// a deep recursion touched beyond goes back to the system.
+const STACK_KEEP_BYTES: usize = 8 * 1024;
 
 /// Cheap to clone.
 #[derive(Clone)]
