@@ -114,7 +114,7 @@ fn a_backlog_of_large_messages_stays_within_what_may_be_read_ahead() {
 fn so_does_one_that_turns_from_small_to_large() {
     holds_what_it_may(grown(192, |world, keys| {
         send(world, keys, 1, &waits(10));
-        send(world, keys, 990, &works(10));
+        send(world, keys, 300, &works(10));
         send(world, keys, 1, &waits(PAYLOAD_BYTES_MAX));
         for _ in 0..15 {
             send(world, keys, 1, &works(PAYLOAD_BYTES_MAX));
