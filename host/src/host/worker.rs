@@ -346,7 +346,9 @@ impl<H: Handler> Worker<H> {
         let (shared, partition) = (self.shared.clone(), self.partition);
         let plan = &shared.plan;
         match command {
-            Command::Read { epoch, after } => self.reader.ask(partition, epoch, after),
+            Command::Read { epoch, after, room } => {
+                self.reader.ask(partition, epoch, after, room);
+            }
             Command::StopReading => self.reader.forget(partition),
             Command::Acquire { version } => {
                 let request = Request::Acquire(Acquire {

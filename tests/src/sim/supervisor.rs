@@ -88,6 +88,8 @@ impl World {
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
                 payload_max: 1_024,
+                // Small enough that some partitions come up against it.
+                share_bytes: 2_048,
                 layout: segmenter_core::source::Layout::Ours,
                 seed: noise.wrapping_add(u64::from(partition.0)),
             }))

@@ -361,7 +361,7 @@ impl World {
         let bound = &self.bindings[supervisor.binding];
         let (stream, group) = (&self.streams[bound.stream], &bound.group);
         match command {
-            Command::Read { epoch, after } => {
+            Command::Read { epoch, after, .. } => {
                 supervisor.workers[partition.0 as usize].asked = Some((epoch, after));
                 self.ask_read(host, handler, partition, (epoch, after));
             }

@@ -233,7 +233,7 @@ impl World {
             _ => (true, Some(Failure::Unknown("cut after".to_owned()))),
         };
         let event = match request {
-            Command::Read { epoch, after } => {
+            Command::Read { epoch, after, .. } => {
                 let entries: Vec<_> = self
                     .log
                     .iter()
