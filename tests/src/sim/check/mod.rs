@@ -10,11 +10,12 @@ mod relayed;
 mod settled;
 mod trust;
 mod twice;
+mod versions;
 
 use segmenter_core::entry::RawEntry;
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, Incarnation, Partition, Shape, StreamId};
+use segmenter_core::names::{GroupName, Incarnation, Partition, Shape, StreamId, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{
     AppendReply, EnsureGroupReply, Failure, HaltReply, InstallReply, Reply, Request, ResumeReply,
@@ -86,6 +87,10 @@ pub(super) struct Call {
     pub(super) epoch: Epoch,
     pub(super) id: EntryId,
     pub(super) message: usize,
+    /// Which is called.
+    pub(super) version: Version,
+    /// What it does not ack, another one is asked about.
+    pub(super) on_trial: bool,
 }
 
 /// What the handlers of the simulation count in, in their state.
@@ -111,6 +116,7 @@ pub(super) struct Checks {
     order: order::Order,
     trust: trust::Trust,
     append: append::Appends,
+    versions: versions::Versions,
     /// Nothing in this run excuses a duplicate.
     gentle: bool,
     takeovers: u64,
@@ -144,6 +150,7 @@ impl Checks {
             order: order::Order::default(),
             trust: trust::Trust::new(plan.session_timeout),
             append: append::Appends::default(),
+            versions: versions::Versions::default(),
             gentle: plan.is_gentle(),
             takeovers: 0,
         }
@@ -201,6 +208,7 @@ impl Checks {
             }
             (Request::Acquire(r), Ok(Reply::Acquire(reply))) => {
                 let taken = self.lease.acquired(view, r, reply)?;
+                self.versions.acquired(view, r, reply);
                 self.takeovers += u64::from(taken);
                 if self.gentle && taken {
                     return twice::taken(r);
@@ -212,6 +220,7 @@ impl Checks {
                     self.settled.committed(view, r, reply, covers)?;
                     effects::committed(view, r, reply, covers, *sum)?;
                 }
+                self.versions.committed(view, r, reply)?;
                 self.lease.committed(view, r, reply)
             }
             (Request::Install(r), Ok(Reply::Install(InstallReply::Installed))) => match before {
@@ -265,6 +274,11 @@ impl Checks {
         self.trust.answered(binding, incarnation, member);
     }
 
+    /// A version is what handles a binding's messages, not only on trial.
+    pub(super) fn trusted(&mut self, binding: usize, version: &Version) {
+        self.versions.trusted(binding, version);
+    }
+
     pub(super) fn call_started(&mut self, now: u64, call: &Call) -> Verdict {
         self.trust.call_started(now, call)
     }
@@ -275,7 +289,15 @@ impl Checks {
         outcome: &Outcome,
         ledger: &Ledger,
     ) -> Verdict {
-        let done = matches!(outcome, Outcome::Ok(_) | Outcome::Reject { .. });
+        let done = match outcome {
+            Outcome::Ok(_) => true,
+            Outcome::Cancelled => false,
+            _ if call.on_trial => false,
+            failed => {
+                self.versions.failed(call);
+                matches!(failed, Outcome::Reject { .. })
+            }
+        };
         if !done {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //! judged by what the handlers and the lease did, not by what the consumers believe. (The simulator of the
 //! whole protocol comes on top.)
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::support::*;
 use proptest::prelude::*;
@@ -116,8 +116,9 @@ struct World {
     handled: Vec<(EntryId, bool)>,
     nodes: [Node; 2],
     born: u32,
-    /// Failed calls of versions that decide: one that runs and is not on trial, or one that is asked instead.
-    failed: BTreeSet<(EntryId, Version)>,
+    /// Failed calls of versions that decide (one that runs and is not on trial, or one that is asked
+    /// instead), and crashes that were counted.
+    failed: BTreeMap<(EntryId, Version), u32>,
 }
 
 impl World {
@@ -130,7 +131,7 @@ impl World {
             handled: Vec::new(),
             nodes: [node(1, lineup(0)), node(2, lineup(0))],
             born: 2,
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
         }
     }
 
@@ -212,6 +213,9 @@ impl World {
                 Command::Call { epoch, message, by } => {
                     assert!(node.calling.is_none(), "two calls in the air");
                     may_be_called(node, &self.lease, epoch, &message, by);
+                    let called = (message.id, node.runs.called(by).clone());
+                    let failed = self.failed.get(&called).copied().unwrap_or(0);
+                    assert!(message.attempt <= failed + 1, "attempts of another version");
                     node.calling = Some((message, by));
                     node.cancelled = false;
                 }
@@ -276,7 +280,7 @@ impl World {
             if on_trial {
                 node.doubted.insert(message.id);
             } else {
-                self.failed.insert((message.id, called));
+                *self.failed.entry((message.id, called)).or_default() += 1;
             }
         }
         if let Some(runs) = node.runs_next.take() {
@@ -331,6 +335,10 @@ impl World {
                     let head = self.log.iter().map(|e| e.id).find(|id| *id > acked);
                     if let (true, Some(before), Some(head)) = (unreleased, before, head) {
                         self.lease.count_crash(head, before.version);
+                        if let Some(attempts) = &self.lease.attempts {
+                            let crashed = (head, attempts.version.clone());
+                            *self.failed.entry(crashed).or_default() += 1;
+                        }
                     }
                 }
                 let attempts = self.lease.attempts.clone();
@@ -425,7 +433,7 @@ impl World {
         for letter in settled.dead.iter().filter(|letter| letter.attempts > 0) {
             assert_ne!(letter.version, BAD, "buried on the word of one on trial");
             let version = letter.version.parse().unwrap();
-            let gave_up = self.failed.contains(&(letter.id, version));
+            let gave_up = self.failed.contains_key(&(letter.id, version));
             assert!(
                 gave_up || letter.reason.contains("crashed"),
                 "{letter:?} names a version that does not decide, or did not fail it"
