@@ -230,6 +230,7 @@ impl World {
             message: number,
             version: runs.called(by).clone(),
             on_trial: by == By::Running && runs.instead.is_some(),
+            last: message.attempt >= self.plan.attempts,
         };
         let name = &self.hosts[host].name;
         self.trace.line(

@@ -91,6 +91,20 @@ pub(super) struct Call {
     pub(super) version: Version,
     /// What it does not ack, another one is asked about.
     pub(super) on_trial: bool,
+    /// It has no further attempt.
+    pub(super) last: bool,
+}
+
+impl Call {
+    /// Whether its outcome means that the message is never called again, unless that is lost.
+    pub(super) fn decides(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Ok(_) => true,
+            Outcome::Cancelled => false,
+            Outcome::Reject { .. } => !self.on_trial,
+            Outcome::Retry { .. } | Outcome::Broken { .. } => !self.on_trial && self.last,
+        }
+    }
 }
 
 /// What the handlers of the simulation count in, in their state.
@@ -289,19 +303,16 @@ impl Checks {
         outcome: &Outcome,
         ledger: &Ledger,
     ) -> Verdict {
-        let done = match outcome {
-            Outcome::Ok(_) => true,
-            Outcome::Cancelled => false,
-            _ if call.on_trial => false,
-            failed => {
-                self.versions.failed(call);
-                matches!(failed, Outcome::Reject { .. })
-            }
-        };
-        if !done {
+        let failed = !matches!(outcome, Outcome::Ok(_) | Outcome::Cancelled);
+        if failed && !call.on_trial {
+            self.versions.failed(call);
+        }
+        if !call.decides(outcome) {
             return Ok(());
         }
-        self.settled.handled(call);
+        if matches!(outcome, Outcome::Ok(_) | Outcome::Reject { .. }) {
+            self.settled.handled(call);
+        }
         self.order.handled(call, ledger)?;
         if self.gentle {
             return twice::handled(call, ledger);
