@@ -108,6 +108,26 @@ pub fn segmenter(url: &str, args: &[&str]) -> Ended {
     with_input(url, args, b"")
 }
 
+/// Starts such a command, sends it a signal once `when` is true, and waits for its end.
+pub fn signalled(url: &str, args: &[&str], name: &str, when: impl Fn() -> bool) -> Ended {
+    let mut child = command(url, args)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("segmenter starts");
+    let (stdout, stderr) = (gather(child.stdout.take()), gather(child.stderr.take()));
+    until("the moment for a signal", || when().then_some(()));
+    assert!(signal(child.id(), name), "it has ended before");
+    let status = wait(&mut child, args);
+    let text = |bytes: std::thread::JoinHandle<Vec<u8>>| {
+        String::from_utf8(bytes.join().expect("no panic")).expect("segmenter writes UTF-8")
+    };
+    Ended {
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    }
+}
+
 /// The same, with something on stdin.
 pub fn with_input(url: &str, args: &[&str], input: &[u8]) -> Ended {
     let mut child = command(url, args)

@@ -104,6 +104,25 @@ cases! {
         a_commit_may_halt_the_partition_and_a_resume_forgets_the_attempts,
         a_commit_may_say_which_version_handles_by_now,
         a_crash_counts_under_the_version_that_the_lease_has_for_its_entry;
+    deploy:
+        bytes_are_kept_by_their_digest_and_no_others,
+        damaged_bytes_are_told_and_mended_by_the_next_store,
+        nothing_is_wanted_of_a_handler_that_was_never_deployed,
+        the_first_version_is_current_at_once,
+        a_candidate_is_on_trial_and_others_are_told,
+        the_time_of_a_trial_runs_by_the_brokers_clock,
+        a_trial_is_settled_once_and_only_as_it_is_meant,
+        what_was_rolled_back_is_marked_bad_until_it_is_deployed_again,
+        a_shadow_that_ends_well_leaves_what_runs,
+        going_back_ends_a_candidate_first_and_then_leads_further_back,
+        going_back_with_a_reason_marks_what_is_left,
+        going_to_another_version_ends_a_candidate_too,
+        bytes_that_no_handler_needs_any_more_go,
+        bad_marks_and_history_are_bounded,
+        reports_are_kept_whole_and_told_to_who_judges,
+        reports_of_each_handler_stay_apart,
+        long_texts_are_cut,
+        what_is_too_large_for_redis_is_not_sent;
     operator:
         a_seek_to_the_start_gives_everything_again_and_fences_the_owner,
         a_seek_to_the_start_of_a_trimmed_log_counts_what_is_left,

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use segmenter_core::limits;
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, MemberId, Namespace, StreamName};
+use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, StreamName};
+use segmenter_core::rollout::Share;
 
 use super::time;
 use crate::config::units;
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     /// Groups: list, describe, seek, pause, resume, delete
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Versions of handlers in this Redis: deploy, list, history, rollback
+    #[command(subcommand)]
+    Handler(HandlerCommand),
     /// Messages that were given up: list, show, redrive, purge
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -287,6 +292,81 @@ pub(crate) enum DeadCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum HandlerCommand {
+    /// Makes a module the next version of a handler: hosts with module = "deployed" follow
+    ///
+    /// It is checked here, stored by its sha256, and on trial in all partitions for 5 s: what it does not
+    /// ack is asked of the version before, and if that acks more of it, the new one is rolled back by itself
+    /// and marked bad. A handler's first version is current at once.
+    ///
+    /// With --format json: {"handler", "version", "result": "current", "trial", "shadow" or "unchanged",
+    /// "revision"}, and with --wait a second object {"handler", "version", "outcome": "running",
+    /// "shadow_ended", "rolled_back", "refused", "replaced", "timeout" or "interrupted", "reason"}.
+    Deploy(DeployArgs),
+    /// Handlers that were deployed: what is wanted, and what each host and partition runs
+    ///
+    /// With --format json, one object a handler: {"handler", "revision", "current", "candidate": {"version",
+    /// "mode": "trial" or "shadow", "share_percent", "left_ms", "by"} or null, "past": [version], "bad":
+    /// [{"version", "at_ms", "reason"}], "hosts": [{"host", "stream", "group", "age_ms", "revision" (0: it
+    /// runs a file),
+    /// "current", "refused", "candidate": "none", "loading", "loaded" or "refused", "candidate_refused",
+    /// "live_versions", "candidate_calls" and "current_calls": {"calls", "failed", "overruled", "micros"},
+    /// "differences": {"same", "outcome", "emitted", "state", "example"}, "partitions": [{"partition",
+    /// "version"}]}]}.
+    List {
+        /// Only these [default: all of the namespace]
+        name: Vec<HandlerName>,
+    },
+    /// What was done to a handler's versions, when and by whom; the last 1,000 changes
+    ///
+    /// With --format json, one object a change: {"at_ms", "change": "deployed", "trial", "shadow",
+    /// "promoted", "rolled_back" or "shadow_ended", "version", "from", "current", "revision", "by", "reason"}.
+    History { name: HandlerName },
+    /// Goes back at once: from a version on trial to the current one, else to the one before
+    Rollback {
+        name: HandlerName,
+        /// To this version instead: its sha256, or the first 6 digits of it or more
+        #[arg(long, value_name = "DIGEST", value_parser = digest)]
+        to: Option<String>,
+        /// Marks the version that is left as bad: it is not deployed again without --again
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    pub(crate) name: HandlerName,
+    /// A component: the .wasm file that your toolchain wrote, at most 256 MiB
+    pub(crate) file: PathBuf,
+    /// On trial in this share of the partitions only, as 25%; needs --for
+    #[arg(long, value_name = "P%", value_parser = share, requires = "lasts", conflicts_with_all = ["shadow", "now"])]
+    pub(crate) canary: Option<Share>,
+    /// Beside the current version on the same messages, its effects thrown away: only what would differ is
+    /// told; needs --for
+    #[arg(long, requires = "lasts", conflicts_with = "now")]
+    pub(crate) shadow: bool,
+    /// How long the trial or shadow lasts, up to 168h [default of a trial: 5s]
+    #[arg(long = "for", id = "lasts", value_name = "D", value_parser = lasts, conflicts_with = "now")]
+    pub(crate) lasts: Option<Duration>,
+    /// Current at once, without a trial
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Although it was rolled back before
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Until every host that is heard of runs it (exit status 0), or it was rolled back or refused (1)
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait [default: a minute more than the trial lasts]
+    #[arg(long, value_name = "D", value_parser = duration, requires = "wait")]
+    pub(crate) timeout: Option<Duration>,
+    /// Memory that an instance may take in the check here; as the hosts' limits.memory
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    pub(crate) memory: usize,
+}
+
 /// Which dead letters.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -309,6 +389,43 @@ pub(crate) struct Letters {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text)
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    match units::size(text)? {
+        bytes @ 65_536..=4_294_967_296 => Ok(bytes),
+        _ => Err(format!("{text:?} is not between 64KiB and 4GiB")),
+    }
+}
+
+fn lasts(text: &str) -> Result<Duration, String> {
+    let lasts = units::duration(text)?;
+    if lasts.is_zero() || lasts > limits::TRIAL_MAX {
+        return Err(format!("{text:?} is not between 1ms and 168h"));
+    }
+    Ok(lasts)
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    let number = text
+        .strip_suffix('%')
+        .ok_or_else(|| format!("{text:?} is no share; write a percentage such as 25%"))?;
+    let percent = number
+        .trim_end()
+        .parse()
+        .map_err(|_| format!("{text:?} does not begin with a whole number"))?;
+    Share::percent(percent).map_err(|e| e.to_string())
+}
+
+/// Digits that a version begins with.
+fn digest(text: &str) -> Result<String, String> {
+    let hex = text.chars().all(|c| c.is_ascii_hexdigit());
+    match text.len() {
+        6..=64 if hex => Ok(text.to_ascii_lowercase()),
+        _ => Err(format!(
+            "{text:?} is no digest: give the 64 hex digits of a version's sha256, or the first 6 of them or more"
+        )),
+    }
 }
 
 fn to(text: &str) -> Result<To, String> {
@@ -343,6 +460,25 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_share_has_a_percent_sign_and_a_digest_has_hex_digits() {
+        assert_eq!(share("25%").unwrap().as_percent(), 25);
+        for text in ["25", "0%", "101%", "-1%", "2.5%", "%", ""] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        assert_eq!(digest("0A1b2c").as_deref(), Ok("0a1b2c"));
+        for text in ["0a1b2", "0a1b2g", "", &"0".repeat(65)] {
+            assert!(digest(text).unwrap_err().contains("digest"), "{text}");
+        }
+        assert!(lasts("168h").is_ok());
+        for text in ["0s", "169h", "5"] {
+            assert!(lasts(text).is_err(), "{text}");
+        }
+        for text in ["63KiB", "5GiB", "1"] {
+            assert!(size(text).is_err(), "{text}");
+        }
     }
 
     #[test]

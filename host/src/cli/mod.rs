@@ -12,6 +12,7 @@ mod doctor;
 #[doc(hidden)]
 pub mod fuzz;
 mod group;
+mod handler;
 mod jsonl;
 mod operate;
 mod read_ahead;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use segmenter_core::names::{Namespace, StreamId, StreamName};
+use segmenter_core::names::{HandlerId, HandlerName, Namespace, StreamId, StreamName};
 use segmenter_redis::admin::{self, StreamInfo};
 use segmenter_redis::{Broker, ConnectError};
 
@@ -129,6 +130,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => tail::run(&global, args).await,
         Command::Run(args) => run::run(&global, args).await,
         Command::Group(command) => group::run(&global, command).await,
+        Command::Handler(command) => handler::run(&global, command).await,
         Command::Dead(command) => dead::run(&global, command).await,
         Command::Doctor => doctor::run(&global).await,
     }
@@ -161,6 +163,13 @@ impl Global {
         StreamId {
             namespace: self.namespace(),
             stream: stream.clone(),
+        }
+    }
+
+    fn handler_id(&self, handler: &HandlerName) -> HandlerId {
+        HandlerId {
+            namespace: self.namespace(),
+            handler: handler.clone(),
         }
     }
 

@@ -12,8 +12,8 @@ use super::Usage;
 use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
-    self, ATTEMPTS, BACKOFF, Config, DRAIN_TIMEOUT, HandlerConfig, Limits, RedisConfig,
-    SESSION_TIMEOUT,
+    self, ATTEMPTS, BACKOFF, Config, ConfigFile, DRAIN_TIMEOUT, HandlerConfig, Limits,
+    ModuleSource, RedisConfig, SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
 
@@ -22,10 +22,7 @@ const DEFAULT_FILE: &str = "segmenter.toml";
 
 pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCode> {
     let (check, wait, coredump) = (args.check, args.wait, args.coredump.clone());
-    let mut config = configuration(global, args)?;
-    if let Some(namespace) = &global.namespace {
-        config.namespace = namespace.clone();
-    }
+    let (config, file) = configuration(global, args)?;
     if config.handlers.is_empty() {
         return Err(Usage(
             "the configuration has no [[handler]]: there is nothing to run".to_owned(),
@@ -35,6 +32,7 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
     let address = address::address(global, Some(&config.redis))?;
     host::run(RunOptions {
         config,
+        file,
         address,
         format: global.format,
         wait,
@@ -44,7 +42,8 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
     .await
 }
 
-fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
+/// And the file that it was read from, if it was.
+fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<(Config, Option<ConfigFile>)> {
     let Some(module) = args.module else {
         let path = args.config.unwrap_or_else(|| DEFAULT_FILE.into());
         if path == Path::new(DEFAULT_FILE) && !path.exists() {
@@ -53,11 +52,13 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
             ))
             .into());
         }
-        let mut config = Config::load(&path).map_err(|e| Usage(e.to_string()))?;
-        if args.member.is_some() {
-            config.member = args.member;
-        }
-        return Ok(config);
+        let file = ConfigFile {
+            path,
+            namespace: global.namespace.clone(),
+            member: args.member,
+        };
+        let config = file.load().map_err(|e| Usage(e.to_string()))?;
+        return Ok((config, Some(file)));
     };
     if module.extension() == Some("toml".as_ref()) {
         let why = format!(
@@ -81,7 +82,8 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         name: name_of(&module)?,
         stream,
         group,
-        module,
+        module: ModuleSource::File(module),
+        allow: None,
         start: match args.from {
             From::Beginning => Start::Beginning,
             From::End => Start::End,
@@ -94,14 +96,15 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<Config> {
         exhausted: Exhausted::default(),
         grants,
     };
-    Ok(Config {
+    let config = Config {
         namespace: global.namespace(),
         member: args.member,
         drain_timeout: DRAIN_TIMEOUT,
         redis: RedisConfig::default(),
         streams: Vec::new(),
         handlers: vec![handler],
-    })
+    };
+    Ok((config, None))
 }
 
 /// The file's name without `.wasm`, with what no name may hold replaced.

@@ -7,13 +7,17 @@ mod nearest;
 mod read;
 pub mod units;
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use segmenter_core::backoff::Backoff;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::effects::EffectLimits;
-use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, Shape, StreamName};
+use segmenter_core::names::{
+    GroupName, HandlerName, MemberId, Namespace, Shape, StreamName, Version,
+};
 use segmenter_core::port::Start;
 use segmenter_core::source::Source;
 use segmenter_wasm::{Grants, Recycle};
@@ -36,7 +40,7 @@ pub const BACKOFF: Backoff = Backoff {
     max: Duration::from_secs(30),
 };
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub namespace: Namespace,
     /// Stable across restarts; without it every start is a member of its own.
@@ -48,14 +52,14 @@ pub struct Config {
     pub handlers: Vec<HandlerConfig>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisConfig {
     pub url: Option<String>,
     pub password_file: Option<PathBuf>,
 }
 
 /// Registered by `run`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamConfig {
     pub name: StreamName,
     pub shape: Shape,
@@ -65,13 +69,14 @@ pub struct StreamConfig {
     pub source: Option<Source>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandlerConfig {
     pub name: HandlerName,
     pub stream: StreamName,
     pub group: GroupName,
-    /// Absolute, or relative to the working directory.
-    pub module: PathBuf,
+    pub module: ModuleSource,
+    /// The versions that it may run; any unless set.
+    pub allow: Option<BTreeSet<Version>>,
     pub start: Start,
     /// 500 ms to 10 min; 3 s unless set.
     pub session_timeout: Duration,
@@ -87,7 +92,25 @@ pub struct HandlerConfig {
     pub grants: Grants,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// Where a handler's code comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModuleSource {
+    /// A file, and whatever becomes of it. Absolute, or relative to the working directory.
+    File(PathBuf),
+    /// What `handler deploy` made the current version.
+    Deployed,
+}
+
+impl fmt::Display for ModuleSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModuleSource::File(path) => path.display().fmt(f),
+            ModuleSource::Deployed => f.write_str("the deployed module"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// 1 ms to 1 h; 1 s unless set.
     pub deadline: Duration,
@@ -132,12 +155,7 @@ pub struct ConfigError(String);
 impl Config {
     /// Reads a file; paths in it are relative to it.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            ConfigError(format!("reading the configuration {}: {e}", path.display()))
-        })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        Config::parse(&text, folder)
-            .map_err(|ConfigError(why)| ConfigError(format!("{}: {why}", path.display())))
+        ConfigFile::new(path).load()
     }
 
     pub fn parse(text: &str, folder: &Path) -> Result<Config, ConfigError> {
@@ -179,6 +197,49 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// Where a configuration lies, and what the command line says instead, so that it can be read again.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    pub namespace: Option<Namespace>,
+    pub member: Option<MemberId>,
+}
+
+impl ConfigFile {
+    pub fn new(path: &Path) -> ConfigFile {
+        ConfigFile {
+            path: path.to_path_buf(),
+            namespace: None,
+            member: None,
+        }
+    }
+
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let bytes = std::fs::read(&self.path).map_err(|e| {
+            let path = self.path.display();
+            ConfigError(format!("reading the configuration {path}: {e}"))
+        })?;
+        self.parse(&bytes)
+    }
+
+    /// As if these bytes were in it.
+    pub fn parse(&self, bytes: &[u8]) -> Result<Config, ConfigError> {
+        let path = self.path.display();
+        let text = std::str::from_utf8(bytes)
+            .map_err(|e| ConfigError(format!("{path}: it is no text in UTF-8: {e}")))?;
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let mut config = Config::parse(text, folder)
+            .map_err(|ConfigError(why)| ConfigError(format!("{path}: {why}")))?;
+        if let Some(namespace) = &self.namespace {
+            config.namespace = namespace.clone();
+        }
+        if self.member.is_some() {
+            config.member = self.member.clone();
+        }
+        Ok(config)
     }
 }
 

@@ -1,13 +1,14 @@
-//! TOML → [`Config`]: which tables and keys there are, with their ranges and defaults. Settings of later
-//! versions are refused by name, never ignored. Must not know how TOML is parsed.
+//! TOML → [`Config`]: which tables and keys there are, with their ranges and defaults. Must not know how
+//! TOML is parsed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use segmenter_core::backoff::Backoff;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::effects::EffectLimits;
 use segmenter_core::limits::PARTITIONS_MAX;
-use segmenter_core::names::{Namespace, Shape};
+use segmenter_core::names::{Namespace, Shape, Version};
 use segmenter_core::port::Start;
 use segmenter_core::source::Source;
 use segmenter_wasm::{CORE_INSTANCES_MAX, Grants, Recycle};
@@ -15,13 +16,15 @@ use segmenter_wasm::{CORE_INSTANCES_MAX, Grants, Recycle};
 use super::grants;
 use super::keys::Keys;
 use super::{
-    ATTEMPTS, BACKOFF, Config, ConfigError, DRAIN_TIMEOUT, HandlerConfig, Limits, NAMESPACE,
-    RedisConfig, SESSION_TIMEOUT, StreamConfig,
+    ATTEMPTS, BACKOFF, Config, ConfigError, DRAIN_TIMEOUT, HandlerConfig, Limits, ModuleSource,
+    NAMESPACE, RedisConfig, SESSION_TIMEOUT, StreamConfig,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-const LATER: &str = "is not available in this version";
+const DEPLOYED: &str = "deployed";
+/// Hex digits of a sha256.
+const DIGITS: usize = 64;
 
 const ROOT: &[&str] = &[
     "namespace",
@@ -39,6 +42,7 @@ const HANDLER: &[&str] = &[
     "stream",
     "group",
     "module",
+    "allow",
     "start",
     "session_timeout",
     "instance",
@@ -151,15 +155,16 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
     let name = keys.needed("name")?;
     let stream = keys.needed("stream")?;
     let group = keys.needed("group")?;
-    let module = keys.needed_text("module")?;
-    if module == "deployed" {
-        return Err(keys.error(format!(
-            "module = \"deployed\" {LATER}; give the path of a .wasm file"
-        )));
-    }
-    if !module.ends_with(".wasm") {
-        return Err(keys.error(format!("module {module:?} does not end in .wasm")));
-    }
+    let module = match keys.needed_text("module")? {
+        module if module == DEPLOYED => ModuleSource::Deployed,
+        module if module.ends_with(".wasm") => ModuleSource::File(folder.join(module)),
+        module => {
+            return Err(keys.error(format!(
+                "module {module:?} does not end in .wasm, and is not the word {DEPLOYED:?}"
+            )));
+        }
+    };
+    let allow = allow(&mut keys)?;
     let start = match keys.text("start")?.as_deref() {
         None | Some("beginning") => Start::Beginning,
         Some("end") => Start::End,
@@ -181,12 +186,12 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         Some(keys) => grants::read(keys, folder)?,
         None => Grants::default(),
     };
-    let module = folder.join(module);
     Ok(HandlerConfig {
         name,
         stream,
         group,
         module,
+        allow,
         start,
         session_timeout,
         limits,
@@ -196,6 +201,28 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         exhausted,
         grants,
     })
+}
+
+fn allow(keys: &mut Keys<'_>) -> Result<Option<BTreeSet<Version>>> {
+    if !keys.has("allow") {
+        return Ok(None);
+    }
+    let mut allowed = BTreeSet::new();
+    for text in keys.list::<String>("allow")? {
+        if text.len() != DIGITS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(keys.error(format!(
+                "allow: {text:?} is no sha256; write its {DIGITS} hex digits, as `sha256sum HANDLER.wasm` prints them"
+            )));
+        }
+        let version = Version::new(text.to_ascii_lowercase());
+        allowed.insert(version.map_err(|e| keys.error(format!("allow: {e}")))?);
+    }
+    if allowed.is_empty() {
+        return Err(keys.error(
+            "allow is empty, so that nothing could run; leave it out to run any version, or list digests",
+        ));
+    }
+    Ok(Some(allowed))
 }
 
 fn limits(mut keys: Keys<'_>) -> Result<Limits> {

@@ -57,7 +57,8 @@ fn a_whole_file_is_read() {
         (Shape::new(16, 100_000).unwrap(), 7)
     );
     let handler = &config.handlers[0];
-    assert_eq!(handler.module, Path::new("dir/handlers/billing.wasm"));
+    let module = ModuleSource::File("dir/handlers/billing.wasm".into());
+    assert_eq!((&handler.module, &handler.allow), (&module, &None));
     assert_eq!(handler.start, Start::End);
     assert_eq!(handler.session_timeout, Duration::from_secs(2));
     assert_eq!(handler.limits.deadline, Duration::from_millis(250));
@@ -242,11 +243,37 @@ fn attempts_and_what_follows_them_are_read_and_checked() {
 }
 
 #[test]
-fn settings_of_later_versions_are_refused_not_ignored() {
+fn a_module_may_be_the_deployed_one() {
+    let text = WHOLE.replacen("handlers/billing.wasm", "deployed", 1);
+    let config = Config::parse(&text, Path::new("dir")).unwrap();
+    assert_eq!(config.handlers[0].module, ModuleSource::Deployed);
+    // A file of that name is another thing.
+    let text = WHOLE.replacen("handlers/billing.wasm", "deployed.wasm", 1);
+    let config = Config::parse(&text, Path::new("dir")).unwrap();
+    let file = ModuleSource::File("dir/deployed.wasm".into());
+    assert_eq!(config.handlers[0].module, file);
     check(
-        &WHOLE.replacen("handlers/billing.wasm", "deployed", 1),
-        &["deployed", "not available in this version"],
+        &WHOLE.replacen("handlers/billing.wasm", "deploy", 1),
+        &["module \"deploy\"", ".wasm", "\"deployed\""],
     );
+}
+
+#[test]
+fn what_may_run_is_a_list_of_digests() {
+    let with = |text: &str| WHOLE.replacen("start =", &format!("{text}\nstart ="), 1);
+    let (a, b) = ("0a".repeat(32), "F1".repeat(32));
+    let config =
+        Config::parse(&with(&format!("allow = [\"{a}\", \"{b}\"]")), Path::new("")).unwrap();
+    let allow = config.handlers[0].allow.as_ref().unwrap();
+    let allow: Vec<_> = allow.iter().map(|version| version.as_str()).collect();
+    assert_eq!(allow, [a.as_str(), b.to_lowercase().as_str()]);
+    let short = format!("allow = [\"{}\"]", &a[1..]);
+    check(&with(&short), &["billing", "allow", "64 hex", "sha256sum"]);
+    let odd = format!("allow = [\"{}\"]", "xy".repeat(32));
+    check(&with(&odd), &["is no sha256"]);
+    check(&with("allow = []"), &["allow is empty", "leave it out"]);
+    check(&with("allow = \"x\""), &["allow is a text", "list"]);
+    check(&with("alow = []"), &["\"alow\"", "mean \"allow\""]);
 }
 
 #[test]

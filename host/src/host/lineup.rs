@@ -60,6 +60,8 @@ pub(super) struct Lineup<H> {
     pub(super) current: Arc<Live<H>>,
     /// Another version, in these partitions.
     pub(super) trial: Option<(Arc<Live<H>>, PartitionSet)>,
+    /// Sees what the current version sees, without effects.
+    pub(super) shadow: Option<Arc<Live<H>>>,
 }
 
 impl<H: Handler> Lineup<H> {
@@ -67,6 +69,7 @@ impl<H: Handler> Lineup<H> {
         Lineup {
             current,
             trial: None,
+            shadow: None,
         }
     }
 

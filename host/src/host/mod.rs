@@ -2,13 +2,17 @@
 //! not know the command line; the configuration it gets is valid.
 
 pub(crate) mod clock;
+mod file_watch;
+mod follow;
 mod handler;
 mod life;
 mod lineup;
+mod loader;
 mod module_file;
 mod prepare;
 pub(crate) mod random;
 pub(crate) mod relay;
+mod reload;
 mod signals;
 mod supervisor;
 mod targets;
@@ -16,7 +20,7 @@ pub mod telemetry;
 mod wasm;
 mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,20 +35,26 @@ use segmenter_core::port::{Failure, Start};
 use segmenter_core::time::Duration;
 use segmenter_redis::{Address, Broker};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 pub use handler::{CallLimits, Diagnosis, Handler, Instance};
-pub(crate) use prepare::bound;
+pub(crate) use prepare::{bound, cache_dir};
 pub(crate) use random::name as random_name;
 
-use crate::config::{Config, StreamConfig};
+use crate::config::{Config, ConfigFile, StreamConfig};
 use crate::output::Format;
+use follow::{Parts, Settings};
 use life::Life;
 use lineup::{Lineup, Live};
+use prepare::Prepared;
+use reload::ConfigWatch;
 use supervisor::Order;
 
 /// What `segmenter run` was asked for.
 pub struct RunOptions {
     pub config: Config,
+    /// Where the configuration was read from: it is looked after while the host runs.
+    pub file: Option<ConfigFile>,
     pub address: Address,
     pub format: Format,
     /// Wait for Redis for ever instead of giving up.
@@ -111,9 +121,9 @@ impl Say {
 /// The host with WebAssembly handlers, from configuration to exit.
 pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let say = Say::new(options.format);
-    let modules = prepare::modules(&options.config, options.coredump, &say).await?;
+    let (loader, prepared) = prepare::modules(&options.config, options.coredump, &say).await?;
     if options.check {
-        prepare::say_checked(options.format, &modules);
+        prepare::say_checked(options.format, &prepared);
         return Ok(ExitCode::SUCCESS);
     }
     let mut signals = signals::Signals::new()?;
@@ -132,9 +142,9 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     prepare::refuse_eviction(&broker)?;
     prepare::warn(&broker, &options.config.namespace, &say).await;
     prepare::streams(&broker, &options.config, &say).await?;
-    let grants = modules
+    let grants = prepared
         .iter()
-        .map(|m| (&m.plan.stream.stream, &m.plan.emit));
+        .map(|p| (&p.plan.stream.stream, &p.plan.emit));
     if let Some(cycle) = targets::cycle(grants) {
         let names: Vec<_> = cycle.iter().map(|stream| stream.as_str()).collect();
         let text = format!(
@@ -143,28 +153,103 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
         );
         say.event(&telemetry::Event::Warning { text: &text });
     }
+    let member = match options.config.member.clone() {
+        Some(member) => member,
+        None => a_member()?,
+    };
+    let begin = async {
+        let mut begun = Vec::new();
+        for Prepared { plan, config, code } in prepared {
+            targets::check(&broker, &plan, &plan.emit).await?;
+            let found = prepare::find(&broker, &plan).await?;
+            let log = telemetry::GuestLog::new(options.format, plan.handler.clone());
+            let parts = Parts {
+                partitions: found.shape.partitions(),
+                broker: broker.clone(),
+                loader: loader.clone(),
+                say: say.clone(),
+                log: Arc::new(log),
+                plan: plan.clone(),
+            };
+            let followed = follow::begin(parts, config, code, member.clone(), options.wait);
+            begun.push((plan, followed.await?));
+        }
+        anyhow::Ok(begun)
+    };
+    let begun = tokio::select! {
+        begun = begin => begun?,
+        signal = signals.next() => {
+            say.event(&telemetry::Event::Draining { signal });
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let (orders_out, orders) = watch::channel(Order::Run);
+    let mut following = JoinSet::new();
     let mut handlers = Vec::new();
-    for loaded in modules {
-        targets::check(&broker, &loaded.plan).await?;
-        let shape = prepare::find(&broker, &loaded.plan).await?;
-        let log = Arc::new(telemetry::GuestLog::new(
-            options.format,
-            loaded.plan.handler.clone(),
-        ));
-        let plan = loaded.plan.clone();
-        let handler = wasm::WasmHandler {
-            module: loaded.module,
-            plan: loaded.plan,
-            partitions: shape.shape.partitions(),
-            broker: broker.clone(),
-            log,
-        };
-        handlers.push((plan, forever(handler)));
+    let mut settings = BTreeMap::new();
+    for (plan, begun) in begun {
+        following.spawn(begun.follow.run(orders.clone()));
+        settings.insert(plan.handler.clone(), begun.settings);
+        handlers.push((plan, begun.published));
     }
-    let Config {
-        member, streams, ..
-    } = options.config;
-    serve(broker, member, streams, handlers, say, signals).await
+    let _reloading = AbortOnDrop(tokio::spawn(reloading(
+        options.file,
+        options.config.clone(),
+        settings,
+        say.clone(),
+    )));
+    let streams = options.config.streams;
+    let exit = serve(broker, member, streams, handlers, say, signals, orders_out).await;
+    // They say good-bye; a Redis that is away does not keep the host.
+    let _ = tokio::time::timeout(GOOD_BYE, following.join_all()).await;
+    exit
+}
+
+/// At the end, for what others would else wait for.
+const GOOD_BYE: Duration = Duration::from_secs(1);
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Without a configured id, every start is a member of its own.
+fn a_member() -> anyhow::Result<MemberId> {
+    MemberId::new(format!("m-{}", &random::name()[..12])).context("member id")
+}
+
+/// Hands changes of the configuration file to whom they concern.
+async fn reloading(
+    file: Option<ConfigFile>,
+    config: Config,
+    settings: BTreeMap<HandlerName, watch::Sender<Settings>>,
+    say: Say,
+) {
+    let started = file.map(|file| ConfigWatch::start(file, config, say.clone()));
+    let mut watch = match started {
+        Some(Ok(watch)) => watch,
+        Some(Err(error)) => {
+            let text = format!("changes of the configuration are not seen: {error}");
+            say.event(&telemetry::Event::Warning { text: &text });
+            return std::future::pending().await;
+        }
+        // Whoever holds `settings` keeps the handlers' ends open.
+        None => return std::future::pending().await,
+    };
+    loop {
+        let reload = watch.next().await;
+        if let Some(text) = reload.warning() {
+            say.event(&telemetry::Event::Warning { text: &text });
+        }
+        for (handler, config) in reload.settings {
+            if let Some(settings) = settings.get(&handler) {
+                settings.send_modify(|settings| settings.change(config));
+            }
+        }
+    }
 }
 
 /// Serves with handlers that are not WebAssembly, until SIGTERM or SIGINT: the way of the benchmark.
@@ -177,11 +262,12 @@ pub async fn serve_native<H: Handler>(
     let signals = signals::Signals::new()?;
     serve(
         broker,
-        None,
+        a_member()?,
         Vec::new(),
         vec![(plan, forever(handler))],
         Say::new(format),
         signals,
+        watch::channel(Order::Run).0,
     )
     .await
 }
@@ -195,23 +281,19 @@ fn forever<H: Handler>(handler: H) -> lineup::Published<H> {
 
 async fn serve<H: Handler>(
     broker: Broker,
-    member: Option<MemberId>,
+    member: MemberId,
     streams: Vec<StreamConfig>,
     handlers: Vec<(Plan, lineup::Published<H>)>,
     say: Say,
     mut signals: signals::Signals,
+    orders_out: watch::Sender<Order>,
 ) -> anyhow::Result<ExitCode> {
-    // Without a configured id, every start is a member of its own.
-    let member = match member {
-        Some(member) => member,
-        None => MemberId::new(format!("m-{}", &random::name()[..12])).context("member id")?,
-    };
     let drain_timeout = handlers
         .iter()
         .map(|(plan, _)| plan.drain_timeout)
         .max()
         .unwrap_or_default();
-    let (orders_out, orders) = watch::channel(Order::Run);
+    let orders = orders_out.subscribe();
     let mut running = tokio::task::JoinSet::new();
     let mut readies = Vec::new();
     for (plan, published) in handlers {

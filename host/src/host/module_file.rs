@@ -9,7 +9,10 @@ use anyhow::bail;
 
 /// What is larger is refused before it is read, as far as its size can be told beforehand.
 pub(super) fn read(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    read_open(&File::open(path)?, bytes_max)
+}
+
+pub(super) fn read_open(file: &File, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     let meta = file.metadata()?;
     if meta.is_dir() {
         bail!("it is a folder");

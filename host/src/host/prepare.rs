@@ -2,6 +2,7 @@
 //! the group in every partition. Each failure says what to do.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,14 +15,15 @@ use segmenter_core::port::{
 use segmenter_core::source::Source;
 use segmenter_redis::admin::{self, StreamInfo};
 use segmenter_redis::{Address, Broker, doctor};
-use segmenter_wasm::{Engine, EngineConfig, Limits, Module};
+use segmenter_wasm::{Engine, EngineConfig, Module, Priority};
 
 use super::clock;
+use super::loader::{Loader, Settings};
 use super::module_file;
 use super::random;
 use super::telemetry;
 use super::{Plan, Say};
-use crate::config::{Config, HandlerConfig, StreamConfig};
+use crate::config::{Config, HandlerConfig, ModuleSource, StreamConfig};
 use crate::output::Format;
 
 /// How long `run` tries to reach Redis before it gives up.
@@ -31,17 +33,29 @@ const CONNECT_EVERY: Duration = Duration::from_millis(250);
 /// Requests in the air while groups are created.
 const ENSURE_AT_ONCE: usize = 64;
 
-pub(super) struct Loaded {
+/// A handler whose configuration is good, and its module, if that is a file.
+pub(super) struct Prepared {
     pub(super) plan: Plan,
-    pub(super) module: Module,
+    pub(super) config: HandlerConfig,
+    pub(super) code: Code,
 }
 
-/// Loads and probes every module. Nothing was asked of Redis yet: a bad module disturbs nobody.
+pub(super) enum Code {
+    File {
+        module: Module,
+        bytes: Arc<Vec<u8>>,
+        path: PathBuf,
+    },
+    /// Only Redis knows.
+    Deployed,
+}
+
+/// Loads and probes every module that is a file. Nothing was asked of Redis yet: a bad module disturbs nobody.
 pub(super) async fn modules(
     config: &Config,
     coredump: Option<PathBuf>,
     say: &Say,
-) -> anyhow::Result<Vec<Loaded>> {
+) -> anyhow::Result<(Loader, Vec<Prepared>)> {
     if let Some(dir) = &coredump {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("creating the folder for core dumps {}", dir.display()))?;
@@ -60,37 +74,10 @@ pub(super) async fn modules(
         core_dump_dir: coredump,
     })
     .context("starting the WebAssembly engine")?;
+    let loader = Loader::new(engine);
     let mut loaded = Vec::new();
     for handler in &config.handlers {
-        let path = &handler.module;
-        let bytes = module_file::read(path, handler.limits.module_bytes).with_context(|| {
-            format!(
-                "handler {}: reading its module {}",
-                handler.name,
-                path.display()
-            )
-        })?;
-        let limits = Limits {
-            deadline: handler.limits.deadline,
-            instantiate: handler.limits.instantiate,
-            memory_bytes: handler.limits.memory_bytes,
-            payload_bytes: limits::PAYLOAD_BYTES_MAX,
-            effects: handler.limits.effects,
-            table_elements: handler.limits.table_elements,
-            core_instances: handler.limits.core_instances,
-            log_bytes: handler.limits.log_bytes,
-            recycle: handler.recycle,
-        };
-        folders(handler)?;
-        let module = Module::load(&engine, &bytes, limits, handler.grants.clone())
-            .with_context(|| format!("handler {}: module {}", handler.name, path.display()))?;
-        module.probe().await.with_context(|| {
-            format!(
-                "handler {}: a first instance of {}",
-                handler.name,
-                path.display()
-            )
-        })?;
+        let code = code(&loader, handler).await?;
         let plan = Plan {
             handler: handler.name.clone(),
             stream: StreamId {
@@ -107,39 +94,50 @@ pub(super) async fn modules(
             payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: handler.grants.emit.clone(),
         };
-        say.event(&telemetry::Event::Starting {
-            handler: plan.handler.as_str(),
-            stream: plan.stream.to_string(),
-            group: plan.group.as_str(),
-            version: module.version().as_str(),
-        });
-        loaded.push(Loaded { plan, module });
-    }
-    Ok(loaded)
-}
-
-/// A granted folder must be there: a handler would else find out at its first message.
-fn folders(handler: &HandlerConfig) -> anyhow::Result<()> {
-    for folder in &handler.grants.files {
-        let path = folder.host.display();
-        let found = std::fs::metadata(&folder.host).with_context(|| {
-            format!(
-                "handler {}: grants, files: looking at the host folder {path}",
-                handler.name
-            )
-        })?;
-        if !found.is_dir() {
-            bail!(
-                "handler {}: grants, files: {path} is no folder; grant the folder that it lies in",
-                handler.name
-            );
+        if let Code::File { module, .. } = &code {
+            say.event(&telemetry::Event::Starting {
+                handler: plan.handler.as_str(),
+                stream: plan.stream.to_string(),
+                group: plan.group.as_str(),
+                version: module.version().as_str(),
+            });
         }
+        loaded.push(Prepared {
+            plan,
+            config: handler.clone(),
+            code,
+        });
     }
-    Ok(())
+    Ok((loader, loaded))
 }
 
-/// One instance per partition of every handler. A stream that is not in the file may have any number of
-/// partitions, so that the largest is reserved for it: a pool reserves addresses, not memory.
+async fn code(loader: &Loader, handler: &HandlerConfig) -> anyhow::Result<Code> {
+    let ModuleSource::File(path) = &handler.module else {
+        return Ok(Code::Deployed);
+    };
+    let (of, bytes_max) = (path.clone(), handler.limits.module_bytes);
+    let read = tokio::task::spawn_blocking(move || module_file::read(&of, bytes_max));
+    let bytes = read.await?.with_context(|| {
+        format!(
+            "handler {}: reading its module {}",
+            handler.name, handler.module
+        )
+    })?;
+    let bytes = Arc::new(bytes);
+    let module = loader
+        .load(bytes.clone(), None, Settings::of(handler), Priority::Start)
+        .await
+        .with_context(|| format!("handler {}: module {}", handler.name, handler.module))?;
+    Ok(Code::File {
+        module,
+        bytes,
+        path: path.clone(),
+    })
+}
+
+/// Two instances per partition of every handler: beside one on trial stands the current version's, beside
+/// the current version's a shadow. A stream that is not in the file may have any number of partitions, so
+/// that the largest is reserved for it: a pool reserves addresses, not memory.
 fn instances_max(config: &Config) -> u32 {
     let partitions = |handler: &HandlerConfig| {
         let stream = config
@@ -153,34 +151,46 @@ fn instances_max(config: &Config) -> u32 {
         .iter()
         .map(partitions)
         .fold(0, u32::saturating_add);
-    all.saturating_add(PROBES)
+    let probes = (config.handlers.len() as u32).saturating_mul(PROBES_PER_HANDLER);
+    all.saturating_mul(PER_PARTITION).saturating_add(probes)
 }
 
-/// Instances beside those of partitions: one is made when a module is loaded.
-const PROBES: u32 = 4;
+const PER_PARTITION: u32 = 2;
+/// One is made when a version is loaded, and two may be wanted at once.
+const PROBES_PER_HANDLER: u32 = 2;
 
-fn cache_dir() -> Option<PathBuf> {
+/// Where compiled modules are kept, by whatever command.
+pub(crate) fn cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
-    Some(base.join("segmenter").join("modules"))
+    Some(base.join("segmenter"))
 }
 
-pub(super) fn say_checked(format: Format, modules: &[Loaded]) {
-    for Loaded { plan, module } in modules {
-        match format {
-            Format::Json => println!(
+pub(super) fn say_checked(format: Format, handlers: &[Prepared]) {
+    for Prepared { plan, code, .. } in handlers {
+        let version = match code {
+            Code::File { module, .. } => Some(module.version().as_str()),
+            Code::Deployed => None,
+        };
+        match (format, version) {
+            (Format::Json, _) => println!(
                 "{}",
                 serde_json::json!({
                     "event": "checked",
                     "handler": plan.handler.as_str(),
                     "stream": plan.stream.stream.as_str(),
                     "group": plan.group.as_str(),
-                    "version": module.version().as_str(),
+                    "version": version,
                 })
             ),
-            Format::Human => println!("ok: handler {}, module {}", plan.handler, module.version()),
+            (Format::Human, Some(version)) => {
+                println!("ok: handler {}, module {version}", plan.handler);
+            }
+            (Format::Human, None) => {
+                println!("ok: handler {}, which runs what is deployed", plan.handler);
+            }
         }
     }
 }

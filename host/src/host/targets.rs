@@ -10,9 +10,13 @@ use segmenter_redis::{Broker, admin};
 
 use super::Plan;
 
-/// Each stream that the plan's handler may emit to.
-pub(super) async fn check(broker: &Broker, plan: &Plan) -> anyhow::Result<()> {
-    for to in &plan.emit {
+/// Each stream that a version of the plan's handler may `emit` to.
+pub(super) async fn check(
+    broker: &Broker,
+    plan: &Plan,
+    emit: &BTreeSet<StreamName>,
+) -> anyhow::Result<()> {
+    for to in emit {
         let target = StreamId {
             namespace: plan.stream.namespace.clone(),
             stream: to.clone(),

@@ -113,6 +113,11 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         trial: Option<u8>,
     },
+    /// The same version handles under changed settings.
+    SettingsLive {
+        handler: &'a str,
+        version: &'a str,
+    },
     /// It cannot run here; what ran goes on running.
     VersionRefused {
         handler: &'a str,
@@ -294,6 +299,10 @@ impl Event<'_> {
                     None => format!("{handler}: version {version} handles, before it {before}"),
                 }
             }
+            Event::SettingsLive { handler, version } => format!(
+                "{handler}: version {} handles under the changed settings",
+                brief(version)
+            ),
             Event::VersionRefused {
                 handler,
                 version,

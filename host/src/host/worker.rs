@@ -174,7 +174,7 @@ impl<H: Handler> Worker<H> {
                 },
                 changed = self.trust.changed() => if changed.is_err() { return },
                 // Also where no message comes: the lease says what runs.
-                Ok(()) = self.published.changed() => {}
+                Ok(()) = self.published.changed() => self.published.mark_changed(),
                 () = clock::sleep_until(wake) => {}
             }
         }

@@ -2,6 +2,7 @@
 //! randomness, no tasks, so that a simulation can replay it. The conformance suite holds it and the
 //! Redis adapter to the same cases. A clone is a snapshot: a Redis that lost its last writes.
 
+mod deploys;
 mod members;
 mod partition;
 
@@ -11,18 +12,21 @@ use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::lease::{Fence, Lease};
 use segmenter_core::member::News;
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, MemberId, Partition, Shape, StreamId, Uid};
+use segmenter_core::names::{
+    GroupName, HandlerId, MemberId, Namespace, Partition, Shape, StreamId, Uid, Version,
+};
 use segmenter_core::partition_set::PartitionSet;
 use segmenter_core::port::{
-    Acquire, AcquireReply, Append, AppendFrom, AppendFromReply, AppendReply, BuryReply, Commit,
-    CommitReply, DeadLetter, DeleteGroup, DeleteGroupReply, EnsureGroup, EnsureGroupReply, Failure,
-    Halt, HaltReply, Install, InstallReply, LoadOutboxReply, LoadStateReply, PurgeReply, Read,
-    ReadReply, Redrive, RedriveReply, Register, RegisterReply, RelayedReply, Release, ReleaseReply,
-    Reply, Request, Resume, ResumeReply, Seek, SeekReply, Stamped, Sync, SyncKind, SyncReply,
-    Verify, VerifyReply,
+    Acquire, AcquireReply, Append, AppendFrom, AppendFromReply, AppendReply, BadVersion, BuryReply,
+    Commit, CommitReply, DeadLetter, DeleteGroup, DeleteGroupReply, EnsureGroup, EnsureGroupReply,
+    Failure, Halt, HaltReply, Happened, Install, InstallReply, LoadOutboxReply, LoadStateReply,
+    PurgeReply, Read, ReadReply, Redrive, RedriveReply, Register, RegisterReply, RelayedReply,
+    Release, ReleaseReply, Reply, Request, Resume, ResumeReply, Seek, SeekReply, Stamped, Sync,
+    SyncKind, SyncReply, Verify, VerifyReply,
 };
 use segmenter_core::source::Source;
 
+use deploys::Deploys;
 use members::Members;
 use partition::Log;
 
@@ -34,6 +38,7 @@ pub struct MemoryBroker {
     mutations: Mutations,
     /// Streams that others write, by their keys, while none of ours is bound to them.
     sources: BTreeMap<String, Log>,
+    deploys: Deploys,
 }
 
 /// Protections that are taken out, to see whether a test notices. None, unless asked for.
@@ -156,12 +161,38 @@ impl MemoryBroker {
             }),
             Request::Sync(r) => Reply::Sync(self.sync(now_us, &r)),
             Request::Install(r) => Reply::Install(self.install(&r)),
+            Request::StoreModule(r) => Reply::StoreModule(self.deploys.store(r)),
+            Request::FetchModule(r) => Reply::FetchModule(self.deploys.fetch(r)),
+            Request::Deploy(r) => Reply::Deploy(self.deploys.deploy(now_us, r)),
+            Request::Report(r) => Reply::Report(self.deploys.report(now_us, r)),
+            Request::Settle(r) => Reply::Settle(self.deploys.settle(now_us, r)),
+            Request::RollBack(r) => Reply::RollBack(self.deploys.roll_back(now_us, r)),
         })
     }
 
     /// What Redis would have published since the last call.
     pub fn take_news(&mut self) -> Vec<(StreamId, GroupName, News)> {
         std::mem::take(&mut self.news)
+    }
+
+    /// Handlers of which something else is wanted since the last call, as Redis would have published.
+    pub fn take_handler_news(&mut self) -> Vec<HandlerId> {
+        self.deploys.take_news()
+    }
+
+    /// What was done to a handler's versions, oldest first.
+    pub fn history(&self, handler: &HandlerId) -> Vec<Happened> {
+        self.deploys.history(handler)
+    }
+
+    /// Marked versions of a handler, latest first.
+    pub fn bad_versions(&self, handler: &HandlerId) -> Vec<BadVersion> {
+        self.deploys.bad(handler)
+    }
+
+    /// Someone else writes where a module's bytes lie.
+    pub fn damage_module(&mut self, namespace: &Namespace, version: &Version, bytes: Vec<u8>) {
+        self.deploys.damage(namespace, version, bytes);
     }
 
     /// The entries of a partition.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, Partition, StreamId};
-use segmenter_core::port::{DeadLetter, Failure, Reply, Request, Stamped};
+use segmenter_core::names::{GroupName, HandlerId, Namespace, Partition, StreamId, Version};
+use segmenter_core::port::{BadVersion, DeadLetter, Failure, Happened, Reply, Request, Stamped};
 
 use super::Subject;
 use crate::broker::MemoryBroker;
@@ -99,5 +99,14 @@ impl Subject for MemorySubject {
     }
     fn delete_stream(&mut self, stream: &StreamId) {
         assert!(self.broker.delete_stream(stream), "no stream {stream}");
+    }
+    fn history(&mut self, handler: &HandlerId) -> Vec<Happened> {
+        self.broker.history(handler)
+    }
+    fn bad_versions(&mut self, handler: &HandlerId) -> Vec<BadVersion> {
+        self.broker.bad_versions(handler)
+    }
+    fn damage_module(&mut self, namespace: &Namespace, version: &Version, bytes: Vec<u8>) {
+        self.broker.damage_module(namespace, version, bytes);
     }
 }

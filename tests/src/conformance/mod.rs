@@ -9,8 +9,8 @@ pub mod scene;
 
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, Partition, StreamId};
-use segmenter_core::port::{DeadLetter, Failure, Reply, Request, Stamped};
+use segmenter_core::names::{GroupName, HandlerId, Namespace, Partition, StreamId, Version};
+use segmenter_core::port::{BadVersion, DeadLetter, Failure, Happened, Reply, Request, Stamped};
 use std::time::Duration;
 
 pub use memory::MemorySubject;
@@ -70,4 +70,10 @@ pub trait Subject {
     /// A delete of the stream that has only begun.
     fn mark_deleting(&mut self, stream: &StreamId);
     fn delete_stream(&mut self, stream: &StreamId);
+    /// What was done to a handler's versions, oldest first.
+    fn history(&mut self, handler: &HandlerId) -> Vec<Happened>;
+    /// Versions that were rolled back, latest first.
+    fn bad_versions(&mut self, handler: &HandlerId) -> Vec<BadVersion>;
+    /// Someone else writes where a module's bytes lie.
+    fn damage_module(&mut self, namespace: &Namespace, version: &Version, bytes: Vec<u8>);
 }

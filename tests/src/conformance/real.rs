@@ -9,9 +9,9 @@ use redis::{Connection, FromRedisValue, Value};
 use segmenter_core::effects::Emit;
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, Partition, StreamId};
-use segmenter_core::port::{DeadLetter, Failure, Reply, Request, Stamped};
-use segmenter_redis::{Address, Broker, Key, admin};
+use segmenter_core::names::{GroupName, HandlerId, Namespace, Partition, StreamId, Version};
+use segmenter_core::port::{BadVersion, DeadLetter, Failure, Happened, Reply, Request, Stamped};
+use segmenter_redis::{Address, Broker, Key, admin, handlers};
 use tokio::runtime::Runtime;
 
 use super::Subject;
@@ -269,5 +269,21 @@ impl Subject for RealSubject {
             .block_on(admin::delete_stream(&self.broker, stream, true))
             .expect("a delete");
         assert_eq!(deleted, admin::Deleted::Deleted);
+    }
+    fn history(&mut self, handler: &HandlerId) -> Vec<Happened> {
+        let history = handlers::history(&self.broker, handler);
+        self.runtime.block_on(history).expect("a history")
+    }
+    fn bad_versions(&mut self, handler: &HandlerId) -> Vec<BadVersion> {
+        let described = handlers::describe_handler(&self.broker, handler);
+        let info = self.runtime.block_on(described).expect("an answer");
+        info.expect("it was deployed").bad
+    }
+    fn damage_module(&mut self, namespace: &Namespace, version: &Version, bytes: Vec<u8>) {
+        let mut command = redis::cmd("SET");
+        command
+            .arg(Key::Module(namespace, version).to_string())
+            .arg(bytes);
+        let _: Value = command.query(&mut self.hands).expect("SET");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use segmenter::config::Config;
+use segmenter::config::{Config, ModuleSource};
 
 pub fn config(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -17,7 +17,12 @@ pub fn config(input: &[u8]) {
             for handler in &config.handlers {
                 assert!(handler.backoff.initial <= handler.backoff.max);
                 assert!(!handler.limits.deadline.is_zero() && handler.limits.memory_bytes > 0);
-                assert!(handler.module.extension().is_some_and(|e| e == "wasm"));
+                if let ModuleSource::File(path) = &handler.module {
+                    assert!(path.extension().is_some_and(|e| e == "wasm"));
+                }
+                if let Some(allow) = &handler.allow {
+                    assert!(!allow.is_empty() && allow.iter().all(|v| v.as_str().len() == 64));
+                }
             }
         }
     }

@@ -247,7 +247,27 @@ impl World {
                 now,
                 format_args!("redis: purge {}/{}: {result:?}", r.group, r.partition),
             ),
-            Request::Read(_) | Request::LoadState(_) | Request::LoadOutbox(_) => {}
+            Request::Deploy(r) => trace.line(
+                now,
+                format_args!("redis: deploy {} of {}: {result:?}", r.version, r.handler),
+            ),
+            Request::Settle(r) => trace.line(
+                now,
+                format_args!(
+                    "redis: settle {} of {} as {:?}: {result:?}",
+                    r.version, r.handler, r.verdict
+                ),
+            ),
+            Request::RollBack(r) => trace.line(
+                now,
+                format_args!("redis: roll back {} to {:?}: {result:?}", r.handler, r.to),
+            ),
+            Request::Read(_)
+            | Request::LoadState(_)
+            | Request::LoadOutbox(_)
+            | Request::StoreModule(_)
+            | Request::FetchModule(_)
+            | Request::Report(_) => {}
         }
     }
 

@@ -26,6 +26,31 @@ pub(crate) fn guest_that_may_not_start(dir: &Path) -> PathBuf {
     write(dir, "failing-start.wasm", &TEXT.replace(";;START", START))
 }
 
+/// Fails every message by a trap.
+pub(crate) fn guest_that_traps(dir: &Path) -> PathBuf {
+    let does = "(func $does (param $wish i32) (param $key i32) (param $length i32) (result i32)";
+    let traps = format!("{does} (call $panics)");
+    write(dir, "traps.wasm", &replaced(does, &traps))
+}
+
+/// Never comes to its first instance.
+pub(crate) fn guest_that_loops_at_start(dir: &Path) -> PathBuf {
+    let start = "(func $starts (loop $l (br $l))) (start $starts)";
+    write(dir, "loops.wasm", &replaced(";;START", start))
+}
+
+/// Begins with 128 MiB.
+pub(crate) fn guest_of_much_memory(dir: &Path) -> PathBuf {
+    let memory = "(memory (export \"memory\")";
+    let much = format!("{memory} 2048)");
+    write(dir, "much.wasm", &replaced(&format!("{memory} 2)"), &much))
+}
+
+fn replaced(what: &str, by: &str) -> String {
+    assert!(TEXT.contains(what), "the text of the guest has changed");
+    TEXT.replace(what, by)
+}
+
 fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     let mut resolve = Resolve::default();

@@ -2,20 +2,26 @@
 //! fails there; then every request either did all of its work or changed nothing at all.
 
 use segmenter_core::message::EntryId;
-use segmenter_core::names::Sender;
+use segmenter_core::names::{HandlerId, MemberId, Sender, Version};
 use segmenter_core::port::{
-    Append, AppendFrom, Bury, Commit, DeadLetter, DeleteGroup, EnsureGroup, Failure, Halt, Install,
-    Position, Purge, Redrive, Redriven, Register, Relayed, Release, Request, Resume, Seek, Sourced,
-    Stamped, Start, SyncKind, Verify,
+    Append, AppendFrom, Asks, Bury, Commit, DeadLetter, DeleteGroup, Deploy, DeployReply,
+    EnsureGroup, Failure, FetchModule, Halt, How, Install, Position, Purge, Redrive, Redriven,
+    Register, Relayed, Release, Reply, Report, Request, Resume, RollBack, Seek, Settle, Sourced,
+    Stamped, Start, StoreModule, SyncKind, Verify,
 };
-use segmenter_redis::ACL_RULES;
+use segmenter_core::rollout::{Candidacy, Differences, HostReport, Share, Tally, Verdict};
+use segmenter_redis::{ACL_RULES, version_of};
 use segmenter_tests::conformance::scene::{P0, group, message, shape, stream_id};
-use segmenter_tests::conformance::{Held, Puppet, RealSubject, Scene};
+use segmenter_tests::conformance::{Held, Puppet, RealSubject, Scene, Subject};
 
 use crate::LONG;
 
 /// What scripts call, as rules of an ACL name it.
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 25] = [
+    "set",
+    "strlen",
+    "getrange",
+    "hgetall",
     "type",
     "time",
     "del",
@@ -39,6 +45,86 @@ const COMMANDS: [&str; 21] = [
     "zrange",
 ];
 
+const TRIAL: How = How::Trial {
+    share: Share::ALL,
+    lasts: LONG,
+};
+
+fn charge() -> HandlerId {
+    HandlerId {
+        namespace: "shop".parse().unwrap(),
+        handler: "charge".parse().unwrap(),
+    }
+}
+
+fn module(n: usize) -> (Version, Vec<u8>) {
+    let bytes = format!("module {n}").into_bytes();
+    (version_of(&bytes), bytes)
+}
+
+fn store(n: usize) -> StoreModule {
+    let (version, bytes) = module(n);
+    StoreModule {
+        namespace: "shop".parse().unwrap(),
+        version,
+        bytes,
+    }
+}
+
+fn deploy(n: usize, how: How, again: bool) -> Request {
+    Request::Deploy(Deploy {
+        handler: charge(),
+        version: module(n).0,
+        how,
+        by: "ann".to_owned(),
+        again,
+    })
+}
+
+fn roll_back(to: Option<Version>) -> Request {
+    Request::RollBack(RollBack {
+        handler: charge(),
+        to,
+        reason: Some("odd".to_owned()),
+        by: "ann".to_owned(),
+    })
+}
+
+fn report(asks: impl Fn(MemberId, HostReport) -> Asks) -> Request {
+    let report = HostReport {
+        stream: "orders".parse().unwrap(),
+        group: "billing".parse().unwrap(),
+        revision: 1,
+        current: module(1).0,
+        refused: None,
+        candidacy: Candidacy::Loading,
+        candidate: Tally::default(),
+        rest: Tally::default(),
+        live_versions: 1,
+        differences: Differences::default(),
+    };
+    Request::Report(Report {
+        handler: charge(),
+        asks: asks("host-1".parse().unwrap(), report),
+    })
+}
+
+/// Eleven versions that were current, so that the next one makes the oldest go; the bytes of more; a report.
+fn deployed(real: &mut RealSubject) {
+    for n in 1..=30 {
+        let request = Request::StoreModule(store(n));
+        real.execute(request).unwrap();
+    }
+    for n in 10..=21 {
+        real.execute(deploy(n, How::Now, false)).unwrap();
+    }
+    for n in [1, 30] {
+        real.execute(deploy(n, How::Now, false)).unwrap();
+    }
+    real.execute(report(|host, report| Asks::Told { host, report }))
+        .unwrap();
+}
+
 fn stamped(held: &Held, seq: u64) -> Stamped {
     Stamped {
         stamp: EntryId {
@@ -55,6 +141,18 @@ fn stamped(held: &Held, seq: u64) -> Stamped {
 /// A full partition of a group that is behind by one, a foreign group with a pending entry, an expired
 /// member and a live one: every request has something to write in each of its branches.
 fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
+    deployed(real);
+    // Settled is what this one is once it was deployed; see `on_trial`.
+    let settle = |verdict| {
+        Request::Settle(Settle {
+            handler: charge(),
+            revision: 0,
+            version: module(5).0,
+            verdict,
+            evidence: "3 calls".to_owned(),
+            by: "host-1".to_owned(),
+        })
+    };
     let mut scene = Scene::retaining(real, 1, 4, 1);
     scene.ensure("billing");
     let ids = scene.append(4);
@@ -264,6 +362,30 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
         ("seek to an id", Request::Seek(seek(Position::From(ids[1])))),
         ("resume", Request::Resume(resume(None))),
         ("skip", Request::Resume(resume(Some("odd".to_owned())))),
+        ("deploy now", deploy(4, How::Now, true)),
+        ("deploy on trial", deploy(5, TRIAL, false)),
+        ("settle", settle(Verdict::Promote)),
+        (
+            "settle as bad",
+            settle(Verdict::RollBack {
+                reason: "no".to_owned(),
+            }),
+        ),
+        ("roll back", roll_back(None)),
+        ("roll back to another", roll_back(Some(module(1).0))),
+        ("report", report(|host, report| Asks::Told { host, report })),
+        (
+            "report the end",
+            report(|host, report| Asks::Left { host, report }),
+        ),
+        ("store a module", Request::StoreModule(store(9))),
+        (
+            "fetch a module",
+            Request::FetchModule(FetchModule {
+                namespace: "shop".parse().unwrap(),
+                version: module(1).0,
+            }),
+        ),
         (
             "halt",
             Request::Halt(Halt {
@@ -291,10 +413,25 @@ fn a_command_that_fails_in_the_middle_of_a_script_changes_nothing() {
     let mut real = RealSubject::default();
     let requests = prepared(&mut real);
     let running = real.everything();
-    // A resume has something to do only where there is a halt.
-    let (_, halt) = requests.iter().find(|(name, _)| *name == "halt").unwrap();
-    segmenter_tests::conformance::Subject::execute(&mut real, halt.clone()).unwrap();
+    // A resume has something to do only where there is a halt, a settle only where there is a trial.
+    let named = |wanted: &str| {
+        let found = requests.iter().find(|(name, _)| *name == wanted);
+        found.unwrap().1.clone()
+    };
+    real.execute(named("halt")).unwrap();
     let halted = real.everything();
+    let trial = real.execute(named("deploy on trial"));
+    let Ok(Reply::Deploy(DeployReply::Deployed { revision, .. })) = trial else {
+        panic!("{trial:?}");
+    };
+    let on_trial = real.everything();
+    let requests: Vec<_> = requests
+        .into_iter()
+        .map(|(name, request)| match request {
+            Request::Settle(settle) => (name, Request::Settle(Settle { revision, ..settle })),
+            other => (name, other),
+        })
+        .collect();
     let (mut failed, mut broken) = (0, Vec::new());
     for command in COMMANDS {
         let mut setuser = vec!["ACL", "SETUSER", "weak", "reset", "on", ">pw"];
@@ -307,6 +444,7 @@ fn a_command_that_fails_in_the_middle_of_a_script_changes_nothing() {
         for (name, request) in &requests {
             let before = match request {
                 Request::Resume(_) => &halted,
+                Request::Settle(_) => &on_trial,
                 _ => &running,
             };
             crate::restore(&mut real, before);

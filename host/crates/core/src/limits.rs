@@ -88,3 +88,29 @@ pub const REDRIVE_LETTERS_MAX: usize = 500;
 pub const REDRIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a guest's backtrace in a log line.
 pub const BACKTRACE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a module that is deployed through Redis, whose values end at 512 MiB.
+pub const DEPLOYED_MODULE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Versions of a handler that were current before the current one, latest first: what a rollback goes back
+/// to. Their bytes are kept.
+pub const PAST_VERSIONS_MAX: usize = 10;
+/// Versions of a handler that were deployed last, whatever became of them. Their bytes are kept, too.
+pub const RECENT_VERSIONS_MAX: usize = 10;
+/// Versions of a handler that were rolled back and are marked bad; the oldest mark goes first.
+pub const BAD_VERSIONS_MAX: usize = 100;
+/// Entries of a handler's history; the oldest go first.
+pub const HISTORY_ENTRIES_MAX: usize = 1_000;
+/// How long a plain deploy is on trial.
+pub const TRIAL: std::time::Duration = std::time::Duration::from_secs(5);
+/// The longest trial, or shadow.
+pub const TRIAL_MAX: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+/// Between two reports of a host while a version is on trial.
+pub const REPORT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// A host that was not heard of for so many [`REPORT_EVERY`] says nothing about a candidate any more, and
+/// nobody waits for it.
+pub const REPORTS_MISSED: u32 = 3;
+/// A host that was not heard of for so long is forgotten.
+pub const REPORT_KEPT: std::time::Duration = std::time::Duration::from_secs(30);
+/// Bytes of the example in a report about a shadow; what is longer is cut.
+pub const EXAMPLE_BYTES_MAX: usize = 1024;
+/// Bytes of a text that says who changed something; what is longer is cut.
+pub const BY_BYTES_MAX: usize = 256;

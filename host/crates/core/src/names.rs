@@ -129,6 +129,20 @@ impl fmt::Display for StreamId {
     }
 }
 
+/// The namespace and name of a handler together, as its versions are deployed: hosts may run it over
+/// different streams.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HandlerId {
+    pub namespace: Namespace,
+    pub handler: HandlerName,
+}
+
+impl fmt::Display for HandlerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.handler)
+    }
+}
+
 /// Where stamped messages come from, for the target that remembers the last stamp of each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sender(String);

@@ -2,7 +2,15 @@
 //! it and so does the in-memory broker of the tests; one conformance suite holds both to it. It must not
 //! know how either does it. What a request's subject refuses is an answer, not a failure.
 
+mod deploy;
+
 use std::collections::BTreeMap;
+
+pub use deploy::{
+    Asks, BadVersion, Change, Deploy, DeployReply, FetchModule, FetchModuleReply, Happened, Heard,
+    How, Pointer, Report, ReportReply, RollBack, RollBackReply, Settle, SettleReply, StoreModule,
+    StoreModuleReply, Trying,
+};
 
 use crate::assignor::Candidate;
 use crate::effects::Emit;
@@ -54,6 +62,12 @@ pub enum Request {
     Purge(Purge),
     Sync(Sync),
     Install(Install),
+    StoreModule(StoreModule),
+    FetchModule(FetchModule),
+    Deploy(Deploy),
+    Report(Report),
+    Settle(Settle),
+    RollBack(RollBack),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +93,12 @@ pub enum Reply {
     Purge(PurgeReply),
     Sync(SyncReply),
     Install(InstallReply),
+    StoreModule(StoreModuleReply),
+    FetchModule(FetchModuleReply),
+    Deploy(DeployReply),
+    Report(ReportReply),
+    Settle(SettleReply),
+    RollBack(RollBackReply),
 }
 
 /// Creates a stream, or finds it with the same shape. Idempotent: asked again after a crash in the

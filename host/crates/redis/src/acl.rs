@@ -5,7 +5,7 @@
 /// are sent, then those that only scripts call.
 pub const ACL_RULES: &str = "~seg:* &seg:* \
 +ping +info +time +scan +evalsha +script|load +script|exists +client|id +client|unblock +publish +subscribe \
-+hmget +hgetall +hset +hscan +del +zrange +xread +xrange \
++set +strlen +getrange +hmget +hgetall +hset +hscan +del +zrange +xread +xrange \
 +type +hdel +zadd +zrem +xadd +xlen +xtrim +xdel +xrevrange +xpending +xinfo|stream +xinfo|groups \
 +xgroup|create +xgroup|setid +xgroup|destroy";
 

@@ -139,14 +139,7 @@ pub(crate) fn description(stream: &StreamId, answer: Value) -> Result<Option<Str
         return Ok(None);
     };
     let count = |name: &str| hash.get(name).and_then(|text| text.parse::<u64>().ok());
-    match count("protocol") {
-        Some(newer) if newer > PROTOCOL => {
-            return Err(Failure::Fatal(format!(
-                "stream {stream} speaks protocol {newer}, this host speaks {PROTOCOL}; use a newer host"
-            )));
-        }
-        _ => {}
-    }
+    newer(&hash, &format!("stream {stream}"))?;
     let damaged = |why: String| {
         Failure::Fatal(format!(
             "the description of stream {stream} is damaged: {why}"
@@ -572,7 +565,20 @@ pub(crate) fn dead_entry(partition: Partition, raw: RawEntry) -> Result<DeadEntr
     })
 }
 
-fn hash(value: Value) -> Result<BTreeMap<String, String>, Failure> {
+/// Refuses what a later Segmenter wrote.
+pub(crate) fn newer(hash: &BTreeMap<String, String>, what: &str) -> Result<(), Failure> {
+    match hash
+        .get("protocol")
+        .and_then(|text| text.parse::<u64>().ok())
+    {
+        Some(newer) if newer > PROTOCOL => Err(Failure::Fatal(format!(
+            "{what} speaks protocol {newer}, this host speaks {PROTOCOL}; use a newer host"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn hash(value: Value) -> Result<BTreeMap<String, String>, Failure> {
     let mut hash = BTreeMap::new();
     match value {
         Value::Map(pairs) => {

@@ -239,6 +239,20 @@ async fn open(address: &Address) -> Result<MultiplexedConnection, RedisError> {
         .await
 }
 
+/// A connection of its own, for answers that take longer than others may wait for.
+pub(crate) async fn open_slow(
+    address: &Address,
+    timeout: Duration,
+) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(timeout));
+    address
+        .client()
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
 /// A connection of its own, whose answers may take any time.
 pub(crate) async fn open_blocking(address: &Address) -> Result<MultiplexedConnection, RedisError> {
     let config = AsyncConnectionConfig::new()

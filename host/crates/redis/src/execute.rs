@@ -54,6 +54,12 @@ impl Broker {
             Request::Purge(r) => Reply::Purge(self.purge(r).await?),
             Request::Sync(r) => Reply::Sync(self.sync(r).await?),
             Request::Install(r) => Reply::Install(self.install(r).await?),
+            Request::StoreModule(r) => Reply::StoreModule(self.store_module(r).await?),
+            Request::FetchModule(r) => Reply::FetchModule(self.fetch_module(r).await?),
+            Request::Deploy(r) => Reply::Deploy(self.deploy(r).await?),
+            Request::Report(r) => Reply::Report(self.report(r).await?),
+            Request::Settle(r) => Reply::Settle(self.settle(r).await?),
+            Request::RollBack(r) => Reply::RollBack(self.roll_back(r).await?),
         })
     }
 
@@ -655,7 +661,8 @@ pub(crate) fn unpack(fields: Fields) -> Fields {
     }
 }
 
-fn parts(mut packed: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// Pieces that each have their length in front; `None`: it is not made of such.
+pub(crate) fn parts(mut packed: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut parts = Vec::new();
     while !packed.is_empty() {
         let colon = packed.iter().position(|byte| *byte == b':')?;

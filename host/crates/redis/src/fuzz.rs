@@ -6,7 +6,7 @@ use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::names::{Namespace, Partition, StreamId, StreamName};
 
 use crate::place::Place;
-use crate::{admin, convert, coordinate, doctor, execute};
+use crate::{admin, convert, coordinate, deploy, doctor, execute, handlers};
 
 /// Entries of an XREAD reply, as the reader and `tail` get them.
 pub fn xread(answer: Value) -> Option<Vec<(Vec<u8>, Vec<RawEntry>)>> {
@@ -29,6 +29,8 @@ pub fn replies(answer: &Value) {
     let _ = admin::description(&stream, answer());
     let _ = admin::described(&stream, Partition(0), &Place::default(), answer());
     let _ = admin::group_in_partition(answer(), 0);
+    let _ = deploy::reported(answer());
+    let _ = handlers::happened(answer());
     if let Ok(entry) = convert::entry(answer()) {
         let _ = admin::dead_entry(Partition(0), entry);
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use segmenter_core::names::{GroupName, Namespace, Partition, StreamId};
+use segmenter_core::names::{GroupName, HandlerId, Namespace, Partition, StreamId, Version};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key<'a> {
@@ -33,6 +33,20 @@ pub enum Key<'a> {
     Members(&'a StreamId, &'a GroupName),
     /// Channel: a new generation of the group.
     News(&'a StreamId, &'a GroupName),
+    /// Hash: revision, current version, candidate and its trial, versions before, bad marks.
+    Handler(&'a HandlerId),
+    /// Stream: what was done to a handler's versions.
+    History(&'a HandlerId),
+    /// Hash: the last report of each host that runs a handler.
+    Hosts(&'a HandlerId),
+    /// Channel: something else is wanted of a handler.
+    HandlerNews(&'a HandlerId),
+    /// String: the bytes of a module.
+    Module(&'a Namespace, &'a Version),
+    /// What all modules of a namespace begin with; scripts add the version.
+    ModulePrefix(&'a Namespace),
+    /// Hash: which handlers need a module.
+    Modules(&'a Namespace),
     /// Never there: what permissions are asked about.
     Probe(&'a Namespace),
     /// Pattern for SCAN: the descriptions of a namespace.
@@ -58,6 +72,13 @@ impl<'a> Key<'a> {
             | Key::Group(..)
             | Key::Members(..)
             | Key::News(..)
+            | Key::Handler(_)
+            | Key::History(_)
+            | Key::Hosts(_)
+            | Key::HandlerNews(_)
+            | Key::Module(..)
+            | Key::ModulePrefix(_)
+            | Key::Modules(_)
             | Key::Probe(_)
             | Key::Streams(_)
             | Key::Groups(_) => None,
@@ -82,10 +103,22 @@ impl fmt::Display for Key<'_> {
             Key::Members(s, g) => write!(f, "seg:{{{s}/{g}}}:members"),
             Key::News(s, g) => write!(f, "seg:{{{s}/{g}}}:news"),
             Key::Groups(s) => write!(f, "seg:{{{s}/*}}:group"),
+            Key::Handler(h) => of_handler(f, h, ""),
+            Key::History(h) => of_handler(f, h, ":history"),
+            Key::Hosts(h) => of_handler(f, h, ":hosts"),
+            Key::HandlerNews(h) => of_handler(f, h, ":news"),
+            Key::Module(ns, version) => write!(f, "seg:{{{ns}}}:module:{version}"),
+            Key::ModulePrefix(ns) => write!(f, "seg:{{{ns}}}:module:"),
+            Key::Modules(ns) => write!(f, "seg:{{{ns}}}:modules"),
             Key::Probe(ns) => write!(f, "seg:{{{ns}}}:probe"),
             Key::Streams(ns) => write!(f, "seg:{{{ns}/*}}:stream"),
         }
     }
+}
+
+fn of_handler(f: &mut fmt::Formatter<'_>, handler: &HandlerId, what: &str) -> fmt::Result {
+    let HandlerId { namespace, handler } = handler;
+    write!(f, "seg:{{{namespace}}}:handler:{handler}{what}")
 }
 
 impl redis::ToRedisArgs for Key<'_> {
@@ -110,7 +143,22 @@ mod tests {
             stream: "orders".parse().unwrap(),
         };
         let (p, g) = (Partition(3), "billing".parse().unwrap());
+        let h = HandlerId {
+            namespace: s.namespace.clone(),
+            handler: "charge".parse().unwrap(),
+        };
+        let version = "0a1b".parse().unwrap();
         let all = [
+            (Key::Handler(&h), "seg:{shop}:handler:charge"),
+            (Key::History(&h), "seg:{shop}:handler:charge:history"),
+            (Key::Hosts(&h), "seg:{shop}:handler:charge:hosts"),
+            (Key::HandlerNews(&h), "seg:{shop}:handler:charge:news"),
+            (
+                Key::Module(&h.namespace, &version),
+                "seg:{shop}:module:0a1b",
+            ),
+            (Key::ModulePrefix(&h.namespace), "seg:{shop}:module:"),
+            (Key::Modules(&h.namespace), "seg:{shop}:modules"),
             (Key::Stream(&s), "seg:{shop/orders}:stream"),
             (Key::Meta(&s, p), "seg:{shop/orders/3}:meta"),
             (Key::Log(&s, p), "seg:{shop/orders/3}:log"),

@@ -1,10 +1,10 @@
-//! What a group announces, so that nobody waits for a heartbeat. It only makes things faster: whatever
+//! What a group or a handler announces, so that nobody waits for a heartbeat. It only makes things faster: whatever
 //! is missed, the next heartbeat finds.
 
 use futures_util::StreamExt;
 use segmenter_core::backoff::Backoff;
 use segmenter_core::member::News;
-use segmenter_core::names::{GroupName, StreamId};
+use segmenter_core::names::{GroupName, HandlerId, StreamId};
 use segmenter_core::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -31,7 +31,7 @@ impl Subscription {
     pub fn start(broker: &Broker, stream: &StreamId, group: &GroupName) -> Subscription {
         let (out, heard) = mpsc::channel(UNHEARD_MAX);
         let channel = Key::News(stream, group).to_string();
-        let task = tokio::spawn(listen(broker.clone(), channel, out));
+        let task = tokio::spawn(listen(broker.clone(), channel, out, news, News::Changed));
         Subscription { heard, task }
     }
 
@@ -50,7 +50,41 @@ impl Drop for Subscription {
     }
 }
 
-async fn listen(broker: Broker, channel: String, out: mpsc::Sender<News>) {
+/// The same for what is wanted of a handler.
+pub struct HandlerNews {
+    heard: mpsc::Receiver<()>,
+    task: JoinHandle<()>,
+}
+
+impl HandlerNews {
+    pub fn start(broker: &Broker, handler: &HandlerId) -> HandlerNews {
+        let (out, heard) = mpsc::channel(UNHEARD_MAX);
+        let channel = Key::HandlerNews(handler).to_string();
+        let task = tokio::spawn(listen(broker.clone(), channel, out, |_| (), ()));
+        HandlerNews { heard, task }
+    }
+
+    /// Something else is wanted, or may be.
+    pub async fn recv(&mut self) {
+        if self.heard.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for HandlerNews {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen<T: Clone>(
+    broker: Broker,
+    channel: String,
+    out: mpsc::Sender<T>,
+    heard: fn(&str) -> T,
+    missed: T,
+) {
     let mut failures = 0u32;
     loop {
         if let Ok(mut subscription) = broker.address().client().get_async_pubsub().await
@@ -58,13 +92,13 @@ async fn listen(broker: Broker, channel: String, out: mpsc::Sender<News>) {
         {
             failures = 0;
             // Whatever was announced before was missed.
-            if out.send(News::Changed).await.is_err() {
+            if out.send(missed.clone()).await.is_err() {
                 return;
             }
             let mut messages = subscription.on_message();
             while let Some(message) = messages.next().await {
                 let payload = String::from_utf8_lossy(message.get_payload_bytes()).into_owned();
-                if out.send(news(&payload)).await.is_err() {
+                if out.send(heard(&payload)).await.is_err() {
                     return;
                 }
             }

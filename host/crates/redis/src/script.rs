@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 /// Put behind the first line of every script.
 const LIB: &str = include_str!("scripts/lib.lua");
+/// Behind that in those that change which version of a handler is wanted.
+const HANDLER_LIB: &str = include_str!("scripts/handler_lib.lua");
 
 macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = $file:literal,)*) => {
@@ -18,7 +20,7 @@ macro_rules! scripts {
             pub(crate) fn loaded(self) -> &'static redis::Script {
                 match self { $(Script::$name => {
                     static LOADED: OnceLock<redis::Script> = OnceLock::new();
-                    LOADED.get_or_init(|| redis::Script::new(&whole(self.source())))
+                    LOADED.get_or_init(|| redis::Script::new(&self.whole()))
                 })* }
             }
             #[cfg(test)]
@@ -49,15 +51,26 @@ scripts! {
     GroupHalt = "group_halt.lua",
     GroupResume = "group_resume.lua",
     GroupDelete = "group_delete.lua",
+    HandlerDeploy = "handler_deploy.lua",
+    HandlerSettle = "handler_settle.lua",
+    HandlerRollback = "handler_rollback.lua",
+    HandlerReport = "handler_report.lua",
     Permissions = "permissions.lua",
 }
 
-/// The flags must stay the first line.
-fn whole(source: &str) -> String {
-    let (flags, body) = source
-        .split_once('\n')
-        .expect("a script begins with its flags");
-    format!("{flags}\n{LIB}\n{body}")
+impl Script {
+    /// The flags must stay the first line.
+    fn whole(self) -> String {
+        let (flags, body) = self
+            .source()
+            .split_once('\n')
+            .expect("a script begins with its flags");
+        let more = match self {
+            Script::HandlerDeploy | Script::HandlerSettle | Script::HandlerRollback => HANDLER_LIB,
+            _ => "",
+        };
+        format!("{flags}\n{LIB}\n{more}{body}")
+    }
 }
 
 #[cfg(test)]
@@ -71,8 +84,11 @@ mod tests {
             let allows = source.starts_with("#!lua flags=") && source.contains("allow-oom");
             assert_eq!(
                 allows,
-                !matches!(script, Script::Append | Script::AppendFrom),
-                "{script:?}: a full Redis must still be able to ack, but not to append"
+                !matches!(
+                    script,
+                    Script::Append | Script::AppendFrom | Script::HandlerDeploy
+                ),
+                "{script:?}: a full Redis must still be able to ack and to go back, but not to take more"
             );
             for part in ["-- KEYS: ", "-- ARGV: ", "-- Returns: "] {
                 assert!(source.contains(part), "{script:?} lacks {part:?}");

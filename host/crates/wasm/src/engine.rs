@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wasmtime::{
@@ -10,14 +11,22 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
+use crate::aside::Aside;
 use crate::diagnosis::CoreDumps;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use crate::module::Limits;
 
 /// How often a running guest looks whether its deadline is over, and lets other tasks of its thread run.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
+/// Of the cache's folder: compiled modules. The cache removes from there whatever it does not know.
+const MODULES: &str = "modules";
+/// Of the cache's folder: see [`Aside`].
+const LOCKS: &str = "locks";
+
 pub struct EngineConfig {
-    /// Where compiled modules are kept; none: every start compiles.
+    /// Where compiled modules are kept, beside the locks of those that are being compiled; none: every
+    /// start compiles.
     pub cache_dir: Option<PathBuf>,
     /// The largest memory limit of any module, in bytes.
     pub memory_bytes_max: usize,
@@ -33,20 +42,37 @@ pub struct EngineConfig {
 #[error("the WebAssembly engine cannot start: {0}")]
 pub struct EngineError(String);
 
+/// A limit that the engine was not made for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "limits.{name} is {wanted}, more than the {made_for} that this host has made room for when it started: it needs a restart"
+)]
+pub struct TooLarge {
+    name: &'static str,
+    wanted: usize,
+    made_for: usize,
+}
+
+const POOLING: &str = "pooling";
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) core_dumps: Option<Arc<CoreDumps>>,
+    pub(crate) aside: Arc<Aside>,
+    pub(crate) live: Arc<AtomicUsize>,
     cache: Option<Cache>,
     allocator: &'static str,
+    memory_bytes_max: usize,
+    table_elements_max: usize,
 }
 
 impl Engine {
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
         let cache = config.cache_dir.as_deref().and_then(|dir| {
             let mut cache = CacheConfig::new();
-            cache.with_directory(dir);
+            cache.with_directory(dir.join(MODULES));
             // A cache that cannot be written costs time, not correctness.
             Cache::new(cache).ok()
         });
@@ -54,7 +80,7 @@ impl Engine {
         let dumps = config.core_dump_dir.is_some();
         let pooled = settings(&cache, dumps, Some(pool(&config)));
         let (engine, allocator) = match wasmtime::Engine::new(&pooled) {
-            Ok(engine) => (engine, "pooling"),
+            Ok(engine) => (engine, POOLING),
             Err(_) => {
                 let engine = wasmtime::Engine::new(&settings(&cache, dumps, None))
                     .map_err(|e| EngineError(format!("{e:#}")))?;
@@ -67,9 +93,38 @@ impl Engine {
             core_dumps: config
                 .core_dump_dir
                 .map(|dir| Arc::new(CoreDumps::new(dir))),
+            aside: Arc::new(Aside::new(config.cache_dir.map(|dir| dir.join(LOCKS)))),
+            live: Arc::default(),
             cache,
             allocator,
+            memory_bytes_max: config.memory_bytes_max,
+            table_elements_max: config.table_elements_max,
         })
+    }
+
+    /// Modules in memory: those that somebody holds, and those that instances still run.
+    pub fn modules_live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Whether modules with these limits can run here: a pool is made for the largest once.
+    pub fn fits(&self, limits: &Limits) -> Result<(), TooLarge> {
+        let max = |name, wanted, made_for| {
+            if self.allocator == POOLING && wanted > made_for {
+                return Err(TooLarge {
+                    name,
+                    wanted,
+                    made_for,
+                });
+            }
+            Ok(())
+        };
+        max("memory", limits.memory_bytes, self.memory_bytes_max)?;
+        max(
+            "table_elements",
+            limits.table_elements,
+            self.table_elements_max,
+        )
     }
 
     /// `pooling`, or `on demand` where the address space was too small for a pool.

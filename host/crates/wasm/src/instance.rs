@@ -22,7 +22,7 @@ use crate::diagnosis::{self, CoreDumps, Diagnosis};
 use crate::engine::Engine;
 use crate::grants::Grants;
 use crate::limiter::{Limiter, MEMORIES_MAX, Refused, TABLES_MAX};
-use crate::module::{Limits, PartitionContext, Recycle};
+use crate::module::{Limits, Live, PartitionContext, Recycle};
 use crate::output::{self, Output};
 use crate::tenure::Tenure;
 
@@ -68,6 +68,8 @@ pub struct Instance {
     messages: u64,
     dead: bool,
     diagnosis: Diagnosis,
+    /// After the store: its code is gone when it is no longer counted.
+    _live: Live,
 }
 
 impl Instance {
@@ -78,6 +80,7 @@ impl Instance {
         limits: Limits,
         grants: Arc<Grants>,
         tenure: Tenure,
+        live: Live,
     ) -> Result<Instance, InstantiateError> {
         let context = tenure.context().clone();
         let output = Output::new(tenure.sink(), context.partition, limits.log_bytes);
@@ -121,6 +124,7 @@ impl Instance {
                     messages: 0,
                     dead: false,
                     diagnosis: Diagnosis::default(),
+                    _live: live,
                 });
             }
             Some(Err(error)) if error.to_string().starts_with(TOO_MANY) => too_many(&error, limits),

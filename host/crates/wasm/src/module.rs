@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use segmenter_core::effects::{self, EffectLimits};
@@ -107,6 +108,99 @@ fn list(names: &[String]) -> String {
 const HANDLER: &str = "segmenter:handler/handler@0.1.";
 const BATCH: &str = "segmenter:handler/batch@0.1.";
 
+/// Whether compiling may take from calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As fast as it goes: nothing runs yet.
+    Start,
+    /// Only what calls leave.
+    Aside,
+}
+
+/// The version that these bytes are: their sha256.
+pub fn version_of(bytes: &[u8]) -> Version {
+    let hex: String = Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    Version::new(hex).expect("64 hex digits are a name")
+}
+
+/// Code, before anybody said what it may do. Cheap to clone.
+#[derive(Clone)]
+pub struct Compiled {
+    version: Version,
+    engine: Engine,
+    component: Component,
+}
+
+impl Compiled {
+    /// Takes as long as compiling does, unless the cache knows it: 5 ms to seconds, or what another process
+    /// needs that compiles the same, at most [`crate::COMPILED_ELSEWHERE_WAIT`]. Blocks meanwhile.
+    /// `version` is that of the bytes.
+    pub fn new(
+        engine: &Engine,
+        bytes: &[u8],
+        version: Version,
+        priority: Priority,
+    ) -> Result<Compiled, LoadError> {
+        let alone = engine.aside.alone(&version);
+        let component = match priority {
+            Priority::Start => compile(engine, bytes),
+            Priority::Aside => engine.aside.run(|| compile(engine, bytes)),
+        }?;
+        drop(alone);
+        Ok(Compiled {
+            version,
+            engine: engine.clone(),
+            component,
+        })
+    }
+
+    /// Checked against world and grants.
+    pub fn link(&self, limits: Limits, grants: Grants) -> Result<Module, LoadError> {
+        let Compiled {
+            version,
+            engine,
+            component,
+        } = self;
+        check_exports(engine, component)?;
+        check_imports(engine, component, &grants)?;
+        let linker = linker(engine, &grants)?;
+        let pre = linker
+            .instantiate_pre(component)
+            .and_then(MessageHandlerPre::new)
+            .map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+        Ok(Module(Arc::new(Inner {
+            version: version.clone(),
+            limits,
+            grants: Arc::new(grants),
+            engine: engine.clone(),
+            pre,
+            live: Live::new(engine),
+        })))
+    }
+}
+
+/// Counts a module for as long as it, or an instance of it, is there.
+#[derive(Clone)]
+pub(crate) struct Live(#[allow(dead_code, reason = "held")] Arc<Counted>);
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Live {
+    fn new(engine: &Engine) -> Live {
+        engine.live.fetch_add(1, Ordering::Relaxed);
+        Live(Arc::new(Counted(engine.live.clone())))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Module(Arc<Inner>);
@@ -116,36 +210,20 @@ struct Inner {
     limits: Limits,
     grants: Arc<Grants>,
     engine: Engine,
+    // Before what counts it: code is gone when it is no longer counted.
     pre: MessageHandlerPre<State>,
+    live: Live,
 }
 
 impl Module {
-    /// Takes as long as compiling does, unless the cache knows it: 5 ms to seconds.
+    /// Compiled and linked at once; see [`Compiled`].
     pub fn load(
         engine: &Engine,
         bytes: &[u8],
         limits: Limits,
         grants: Grants,
     ) -> Result<Module, LoadError> {
-        let component = compile(engine, bytes)?;
-        check_exports(engine, &component)?;
-        check_imports(engine, &component, &grants)?;
-        let linker = linker(engine, &grants)?;
-        let pre = linker
-            .instantiate_pre(&component)
-            .and_then(MessageHandlerPre::new)
-            .map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
-        let hex: String = Sha256::digest(bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        Ok(Module(Arc::new(Inner {
-            version: Version::new(hex).expect("64 hex digits are a name"),
-            limits,
-            grants: Arc::new(grants),
-            engine: engine.clone(),
-            pre,
-        })))
+        Compiled::new(engine, bytes, version_of(bytes), Priority::Start)?.link(limits, grants)
     }
 
     /// sha256 of the bytes.
@@ -202,10 +280,11 @@ impl Module {
             grants,
             engine,
             pre,
+            live,
             version,
         } = &*self.0;
-        let (version, grants) = (version.clone(), grants.clone());
-        Instance::new(engine, pre, version, *limits, grants, tenure.clone()).await
+        let (version, grants, live) = (version.clone(), grants.clone(), live.clone());
+        Instance::new(engine, pre, version, *limits, grants, tenure.clone(), live).await
     }
 }
 

@@ -13,7 +13,7 @@ const TRIAL: Duration = Duration::from_secs(5);
 /// A version, and what it is made of: the file may hold something else by now.
 struct Kept {
     version: Version,
-    bytes: Arc<[u8]>,
+    bytes: Arc<Vec<u8>>,
 }
 
 pub(super) struct FromFile {
@@ -23,7 +23,7 @@ pub(super) struct FromFile {
 }
 
 impl FromFile {
-    pub(super) fn new(version: Version, bytes: Arc<[u8]>) -> FromFile {
+    pub(super) fn new(version: Version, bytes: Arc<Vec<u8>>) -> FromFile {
         FromFile {
             revision: 1,
             current: Kept { version, bytes },
@@ -32,7 +32,7 @@ impl FromFile {
     }
 
     /// The file holds this now. The current version again ends a trial: somebody went back.
-    pub(super) fn holds(&mut self, now: Time, version: Version, bytes: Arc<[u8]>) {
+    pub(super) fn holds(&mut self, now: Time, version: Version, bytes: Arc<Vec<u8>>) {
         self.revision += 1;
         let differs = version != self.current.version;
         self.candidate = differs.then(|| (Kept { version, bytes }, now + TRIAL));
@@ -61,7 +61,15 @@ impl FromFile {
         }
     }
 
-    pub(super) fn bytes(&self, version: &Version) -> Option<Arc<[u8]>> {
+    /// What the file held last, as far as it was taken.
+    pub(super) fn newest(&self) -> &Version {
+        match &self.candidate {
+            Some((kept, _)) => &kept.version,
+            None => &self.current.version,
+        }
+    }
+
+    pub(super) fn bytes(&self, version: &Version) -> Option<Arc<Vec<u8>>> {
         let candidate = self.candidate.as_ref().map(|(kept, _)| kept);
         [Some(&self.current), candidate]
             .into_iter()
@@ -80,7 +88,11 @@ mod tests {
     }
 
     fn holds(file: &mut FromFile, text: &str) -> u64 {
-        file.holds(Time::ZERO, version(text), Arc::from(text.as_bytes()));
+        file.holds(
+            Time::ZERO,
+            version(text),
+            Arc::new(text.as_bytes().to_vec()),
+        );
         file.revision
     }
 
@@ -88,12 +100,15 @@ mod tests {
         let Wanted {
             current, candidate, ..
         } = file.wanted();
-        (current.to_string(), candidate.map(|c| c.version.to_string()))
+        (
+            current.to_string(),
+            candidate.map(|c| c.version.to_string()),
+        )
     }
 
     #[test]
     fn what_a_file_holds_is_on_trial_until_it_is_settled() {
-        let mut file = FromFile::new(version("v1"), Arc::from(&b"v1"[..]));
+        let mut file = FromFile::new(version("v1"), Arc::new(b"v1".to_vec()));
         let first = holds(&mut file, "v2");
         assert_eq!(names(&file), ("v1".into(), Some("v2".into())));
         // Written again meanwhile: the verdict is about what is gone.
@@ -103,7 +118,7 @@ mod tests {
         file.settle(second, &Verdict::Promote);
         assert_eq!(names(&file), ("v3".into(), None));
         let bad = holds(&mut file, "v4");
-        assert_eq!(file.bytes(&version("v4")).as_deref(), Some(&b"v4"[..]));
+        assert_eq!(file.bytes(&version("v4")).as_deref(), Some(&b"v4".to_vec()));
         let reason = "worse".to_owned();
         file.settle(bad, &Verdict::RollBack { reason });
         assert_eq!(names(&file), ("v3".into(), None));

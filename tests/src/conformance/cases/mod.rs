@@ -3,6 +3,7 @@
 pub mod append;
 pub mod assignment;
 pub mod commit;
+pub mod deploy;
 pub mod effects;
 pub mod groups;
 pub mod leases;

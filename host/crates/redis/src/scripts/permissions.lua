@@ -16,7 +16,7 @@ local function check(words, ...)
   end
 end
 for _, c in ipairs({
-  {'TYPE'}, {'DEL'}, {'HGETALL'}, {'HMGET', 'f'}, {'HSET', 'f', 'v'}, {'HDEL', 'f'}, {'HSCAN', '0'}, {'XLEN'},
+  {'TYPE'}, {'DEL'}, {'SET', 'v'}, {'STRLEN'}, {'GETRANGE', '0', '1'}, {'HGETALL'}, {'HMGET', 'f'}, {'HSET', 'f', 'v'}, {'HDEL', 'f'}, {'HSCAN', '0'}, {'XLEN'},
   {'XADD', '*', 'f', 'v'}, {'XRANGE', '-', '+'}, {'XREVRANGE', '+', '-'}, {'XTRIM', 'MINID', '0'},
   {'XDEL', '0-1'}, {'XPENDING', 'g'}, {'ZADD', '0', 'm'}, {'ZREM', 'm'}, {'ZRANGE', '0', '-1'},
 }) do
