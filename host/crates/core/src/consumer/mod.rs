@@ -414,7 +414,7 @@ impl Consumer {
                 tenure.draining = revoked;
                 tenure.taken_over(attempts, unreleased, &self.runs);
                 if self.acquired_for != self.runs.version {
-                    tenure.runs(&self.runs, true);
+                    tenure.say(&self.runs.version);
                 }
                 self.state = State::Consuming(Box::new(tenure));
                 if self.halt_told.take().is_some() {
@@ -520,6 +520,7 @@ impl Consumer {
             Ok(CommitReply::Committed { read }) => {
                 self.refused_since = None;
                 tenure.acked = sent.to;
+                tenure.acked_read = read;
                 tenure.commit_failures = 0;
                 if let Some(reason) = sent.halt {
                     let claim = Claim {

@@ -21,6 +21,7 @@ pub(super) struct Tenure {
     pub(super) draining: bool,
     /// What the lease holds, as far as is known.
     pub(super) acked: EntryId,
+    pub(super) acked_read: u64,
     /// What is settled here: the next commit's aim.
     pub(super) settled: EntryId,
     pub(super) settled_read: u64,
@@ -78,6 +79,7 @@ impl Tenure {
             epoch,
             draining: false,
             acked,
+            acked_read: read,
             settled: acked,
             settled_read: read,
             dead: Vec::new(),
@@ -144,10 +146,15 @@ impl Tenure {
     /// Other versions handle from now on; `differs`: from what the lease says, or is about to.
     pub(super) fn runs(&mut self, runs: &Runs, differs: bool) {
         if differs {
-            self.unsaid = Some(runs.version.clone());
+            self.say(&runs.version);
         }
         self.doubted = None;
         self.count_anew(runs);
+    }
+
+    /// The lease says another version than the one that handles.
+    pub(super) fn say(&mut self, version: &Version) {
+        self.unsaid = Some(version.clone());
     }
 
     /// What the lease knows of failed attempts under another version becomes none under this one.
@@ -244,6 +251,7 @@ impl Tenure {
     /// What is settled and not committed is forgotten: the next owner handles it again.
     fn give_up_settled(&mut self) {
         self.settled = self.acked;
+        self.settled_read = self.acked_read;
         self.dead.clear();
         self.dead_bytes = 0;
         self.effects = Effects::default();

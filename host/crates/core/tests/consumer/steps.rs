@@ -704,7 +704,7 @@ fn without_room_for_dead_letters_the_partition_halts_and_acks_nothing_of_them() 
         }),
     });
     let commit = c.the_commit();
-    assert_eq!((commit.to, commit.dead.len()), (id(0), 0));
+    assert_eq!((commit.to, commit.read, commit.dead.len()), (id(0), 0, 0));
     assert!(commit.halt.expect("it halts").contains("7 letters"));
     c.committed_at(id(0));
     assert_eq!(c.consumer.phase(), Phase::Halted);

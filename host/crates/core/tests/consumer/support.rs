@@ -1,7 +1,7 @@
 //! Drives one consumer by hand, and reads its commands.
 
 use segmenter_core::backoff::Backoff;
-use segmenter_core::consumer::{Command, Config, Consumer, Event, Settled};
+use segmenter_core::consumer::{By, Command, Config, Consumer, Event, Settled};
 use segmenter_core::entry::RawEntry;
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::{EntryId, Message};
@@ -129,11 +129,15 @@ impl Driver {
     }
     /// The one call among the commands; the others are set aside.
     pub(crate) fn the_call(&mut self) -> Message {
+        self.the_call_by().0
+    }
+    /// And which version is called.
+    pub(crate) fn the_call_by(&mut self) -> (Message, By) {
         let commands = self.commands();
         let mut calls = Vec::new();
         for command in commands {
             match command {
-                Command::Call { message, .. } => calls.push(message),
+                Command::Call { message, by, .. } => calls.push((message, by)),
                 other => self.waiting.push(other),
             }
         }
