@@ -126,6 +126,8 @@ cases! {
     outbox:
         what_a_source_sends_again_is_there_already,
         a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing,
+        a_producers_numbers_are_its_own,
+        a_partition_remembers_so_many_producers_and_no_more,
         an_append_from_a_source_tells_ids_and_lies_there_whole,
         a_full_target_accepts_a_prefix_and_goes_on_from_there,
         stamps_beyond_53_bits_are_compared_exactly,

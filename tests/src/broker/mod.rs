@@ -449,6 +449,7 @@ impl MemoryBroker {
             Some(log) if r.after.is_some() && log.last_of(&r.source) < r.after => {
                 AppendFromReply::Behind
             }
+            Some(log) if log.is_crowded(&r.source) => AppendFromReply::Crowded,
             Some(log) => AppendFromReply::Accepted {
                 ids: log.append_from(now_us / 1_000, r.source, &r.messages, capacity, retain),
             },

@@ -228,6 +228,14 @@ impl Log {
         self.from.get(source).copied()
     }
 
+    /// One more producer cannot be remembered.
+    pub(super) fn is_crowded(&self, source: &Sender) -> bool {
+        let producers = self.from.keys().filter(|from| from.is_producer());
+        source.is_producer()
+            && !self.from.contains_key(source)
+            && count(producers.count()) >= limits::PRODUCERS_MAX
+    }
+
     pub(super) fn append_from(
         &mut self,
         now_ms: u64,

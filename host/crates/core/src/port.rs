@@ -292,6 +292,8 @@ pub enum AppendFromReply {
     /// It is not there any more: the broker lost its last writes. Nothing was appended, because what was
     /// lost may wait in its outbox again, and comes first.
     Behind,
+    /// The partition remembers as many producers as it may, and this is another one. Nothing was appended.
+    Crowded,
     StreamGone,
 }
 
