@@ -52,6 +52,7 @@ cases! {
         acked_entries_stay_and_the_lag_falls,
         nothing_is_appended_to_what_others_write,
         dead_letters_seek_and_skip_are_as_in_any_stream,
+        dead_letters_go_on_to_a_stream_of_ours_under_our_names,
         groups_of_others_are_left_as_they_are,
         a_deleted_group_leaves_all_entries,
         a_deleted_stream_leaves_what_others_wrote_and_is_bound_anew,

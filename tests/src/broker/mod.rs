@@ -470,7 +470,7 @@ impl MemoryBroker {
         let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
             return Ok(RedriveReply::StreamGone);
         };
-        let Some((epoch, letters)) = log.redrive(&r.group, &r.letters, now_us) else {
+        let Some((epoch, letters)) = log.redrive(&r.group, r.source, &r.letters, now_us) else {
             return Ok(RedriveReply::GroupGone);
         };
         self.news.push((r.stream, r.group, News::Changed));

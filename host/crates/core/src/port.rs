@@ -364,6 +364,10 @@ pub struct Redrive {
     pub uid: Uid,
     pub partition: Partition,
     pub group: GroupName,
+    /// What others write and the stream reads. Its entries lie in dead letters under their own names, and go
+    /// on under ours.
+    pub source: Option<Source>,
+    /// Each holds a message.
     pub letters: Vec<Redriven>,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -373,6 +377,8 @@ pub struct Redriven {
     pub to: StreamName,
     /// Only its group shall handle it.
     pub only: bool,
+    /// A handler emitted it: it lies there under our names, also if the stream reads a source.
+    pub emitted: bool,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedriveReply {

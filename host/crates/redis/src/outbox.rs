@@ -169,14 +169,18 @@ impl Broker {
                         Key::Outbox(stream, partition, &r.group),
                     ],
                 );
+                let source = r.source.as_ref();
                 cmd.arg(r.uid.as_str())
                     .arg(Key::News(stream, &r.group))
+                    .arg(source.map_or("", |source| source.key_field()))
+                    .arg(source.map_or("", |source| source.payload_field()))
                     .arg(r.letters.len());
                 for letter in &r.letters {
                     let only = if letter.only { r.group.as_str() } else { "" };
                     cmd.arg(letter.dead_id.to_string())
                         .arg(letter.to.as_str())
-                        .arg(only);
+                        .arg(only)
+                        .arg(u8::from(letter.emitted));
                 }
             })
             .await?;

@@ -395,12 +395,14 @@ fn redrive(scene: &mut Scene<'_>, letters: &[(EntryId, &str, bool)]) -> RedriveR
         dead_id: *dead_id,
         to: to.parse().expect("a name"),
         only: *only,
+        emitted: false,
     });
     let request = Request::Redrive(Redrive {
         stream: scene.stream.clone(),
         uid: scene.uid.clone(),
         partition: P0,
         group: scene.group.clone(),
+        source: None,
         letters: letters.collect(),
     });
     match scene.subject.execute(request) {
