@@ -42,6 +42,7 @@ cases! {
     register:
         registering_again_with_the_same_shape_finds_the_first,
         another_shape_is_refused_and_told,
+        a_payload_limit_is_part_of_the_shape,
         a_stream_that_is_being_deleted_is_not_registered,
         a_deleted_stream_begins_anew_under_another_uid;
     source:

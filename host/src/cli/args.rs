@@ -72,19 +72,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StreamCommand {
-    /// Registers a stream; partitions and capacity never change afterwards
-    Create {
-        name: StreamName,
-        /// 1 to 4,096; the messages of one key stay in one partition
-        #[arg(long, value_name = "N")]
-        partitions: u32,
-        /// Entries per partition; a full one refuses
-        #[arg(long, value_name = "N")]
-        capacity: u64,
-        /// Acked entries kept per partition for replay, while there is room: 0 to the capacity
-        #[arg(long, value_name = "N")]
-        retain: Option<u64>,
-    },
+    /// Registers a stream; only --retain can be changed afterwards
+    Create(CreateArgs),
     /// Streams of the namespace
     List,
     /// Partitions with their entries and groups
@@ -96,6 +85,37 @@ pub(crate) enum StreamCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    pub(crate) name: StreamName,
+    /// 1 to 4,096; the messages of one key stay in one partition
+    #[arg(long, value_name = "N", required_unless_present = "source_key")]
+    pub(crate) partitions: Option<u32>,
+    /// Entries per partition; a full one refuses
+    #[arg(long, value_name = "N", required_unless_present = "source_key")]
+    pub(crate) capacity: Option<u64>,
+    /// Acked entries kept per partition for replay, while there is room: 0 to the capacity
+    #[arg(long, value_name = "N")]
+    pub(crate) retain: Option<u64>,
+    /// The largest payload, 1B to 64MiB [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) payload_max: Option<usize>,
+    /// A plain Redis stream that other programs write, bound as it is, instead of entries of its own
+    #[arg(
+        long,
+        value_name = "REDIS_KEY",
+        requires_all = ["key_field", "payload_field"],
+        conflicts_with_all = ["partitions", "capacity", "retain"]
+    )]
+    pub(crate) source_key: Option<String>,
+    /// The field of its entries that is a message's key
+    #[arg(long, value_name = "FIELD", requires = "source_key")]
+    pub(crate) key_field: Option<String>,
+    /// The field of its entries that is a message's payload
+    #[arg(long, value_name = "FIELD", requires = "source_key")]
+    pub(crate) payload_field: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -319,6 +339,10 @@ pub(crate) struct Letters {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text)
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    units::size(text)
 }
 
 fn to(text: &str) -> Result<To, String> {

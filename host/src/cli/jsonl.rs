@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use super::numbers::Numbers;
 
 /// Bytes of one line: a payload of the limit in base64, or escaped, with key and attributes.
-const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+fn line_bytes_max(payload_max: usize) -> usize {
+    // `\u0000` for each, in the worst case.
+    10 * 1024 * 1024 + 6 * payload_max
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,7 +97,8 @@ impl<R: Read> Lines<R> {
             self.number += 1;
             let number = self.number;
             let bad = |why: String| Some(Err(BadLine { number, why }));
-            let limit = LINE_BYTES_MAX as u64 + 1;
+            let most = line_bytes_max(payload_max);
+            let limit = most as u64 + 1;
             match (&mut self.input)
                 .take(limit)
                 .read_until(b'\n', &mut self.buffer)
@@ -103,8 +107,8 @@ impl<R: Read> Lines<R> {
                 Ok(n) => self.bytes_read += n as u64,
                 Err(error) => return bad(format!("reading failed: {error}")),
             }
-            if self.buffer.len() > LINE_BYTES_MAX {
-                return bad(format!("it is longer than {LINE_BYTES_MAX} bytes"));
+            if self.buffer.len() > most {
+                return bad(format!("it is longer than {most} bytes"));
             }
             if self.buffer.trim_ascii().is_empty() {
                 continue;

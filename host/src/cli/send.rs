@@ -42,7 +42,7 @@ pub(super) async fn run(global: &Global, args: SendArgs) -> anyhow::Result<ExitC
 
 async fn one(global: &Global, args: &SendArgs) -> anyhow::Result<ExitCode> {
     // Refused before anything is asked of Redis.
-    let content = content(args)?;
+    let content = without_payload(args)?;
     let id = match &args.id {
         None => None,
         Some(Numbering { first: Some(n), .. }) => Some(*n),
@@ -55,6 +55,10 @@ async fn one(global: &Global, args: &SendArgs) -> anyhow::Result<ExitCode> {
     };
     let broker = global.connect().await?;
     let appender = appender(global, &broker, args).await?;
+    let max = appender.shape.payload_max();
+    let (key, _, attributes) = content.into_parts();
+    let content = Content::new(key, payload(args, max)?, attributes, max)
+        .with_context(|| format!("stream {} takes no such message", args.stream))?;
     let outcome = appender
         .append(vec![Numbered {
             line: 1,
@@ -104,27 +108,9 @@ fn told(accepted: Accepted, numbered: bool) -> Value {
     object
 }
 
-fn content(args: &SendArgs) -> anyhow::Result<Content> {
+/// Key and attributes, as far as arguments alone tell, with no payload yet.
+fn without_payload(args: &SendArgs) -> anyhow::Result<Content> {
     let key = args.key.clone().unwrap_or_default().into_encoded_bytes();
-    let payload = args.payload.clone().unwrap_or_default();
-    let payload = if payload == "-" {
-        let mut bytes = Vec::new();
-        let limit = limits::PAYLOAD_BYTES_MAX as u64 + 1;
-        io::stdin()
-            .lock()
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .context("reading the payload from stdin")?;
-        if bytes.len() > limits::PAYLOAD_BYTES_MAX {
-            bail!(
-                "the payload on stdin has more than {} bytes, which is the limit",
-                limits::PAYLOAD_BYTES_MAX
-            );
-        }
-        bytes
-    } else {
-        payload.into_encoded_bytes()
-    };
     let mut attributes = Vec::new();
     for attribute in &args.attr {
         let Some((name, value)) = attribute.split_once('=') else {
@@ -132,8 +118,28 @@ fn content(args: &SendArgs) -> anyhow::Result<Content> {
         };
         attributes.push((name.to_owned(), value.to_owned()));
     }
-    Content::new(key, payload, attributes, limits::PAYLOAD_BYTES_MAX)
-        .map_err(|e| Usage(e.to_string()).into())
+    Content::new(key, Vec::new(), attributes, 0).map_err(|e| Usage(e.to_string()).into())
+}
+
+/// At most `max` bytes.
+fn payload(args: &SendArgs, max: usize) -> anyhow::Result<Vec<u8>> {
+    let payload = args.payload.clone().unwrap_or_default();
+    if payload != "-" {
+        return Ok(payload.into_encoded_bytes());
+    }
+    let mut bytes = Vec::new();
+    let input = io::stdin().lock();
+    input
+        .take(max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .context("reading the payload from stdin")?;
+    if bytes.len() > max {
+        bail!(
+            "the payload on stdin has more than {max} bytes, which is the limit of stream {}",
+            args.stream
+        );
+    }
+    Ok(bytes)
 }
 
 async fn file(global: &Global, args: &SendArgs, path: &Path) -> anyhow::Result<ExitCode> {
@@ -146,7 +152,8 @@ async fn file(global: &Global, args: &SendArgs, path: &Path) -> anyhow::Result<E
     };
     let broker = global.connect().await?;
     let appender = appender(global, &broker, args).await?;
-    let mut parts = read_ahead::start(input, Numbers::of(args.id.as_ref()));
+    let numbers = Numbers::of(args.id.as_ref());
+    let mut parts = read_ahead::start(input, numbers, appender.shape.payload_max());
     let bar = progress(global.format, size);
     let mut answers = Answers::new(global.out(), args.id.is_some());
     let (mut sent, mut duplicates) = (0u64, 0u64);

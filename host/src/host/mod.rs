@@ -70,8 +70,6 @@ pub struct Plan {
     pub deadline: Duration,
     /// Of making the instance that a call may need first.
     pub instantiate: Duration,
-    /// Bytes, inclusive.
-    pub payload_max: usize,
     /// Streams of the namespace that it may emit to.
     pub emit: BTreeSet<StreamName>,
 }
@@ -147,7 +145,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     }
     let mut handlers = Vec::new();
     for loaded in modules {
-        targets::check(&broker, &loaded.plan).await?;
+        let targets = targets::check(&broker, &loaded.plan).await?;
         let shape = prepare::find(&broker, &loaded.plan).await?;
         let log = Arc::new(telemetry::GuestLog::new(
             options.format,
@@ -158,6 +156,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
             module: loaded.module,
             plan: loaded.plan,
             partitions: shape.shape.partitions(),
+            targets: Arc::new(targets),
             broker: broker.clone(),
             log,
         };

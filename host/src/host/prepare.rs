@@ -106,7 +106,6 @@ pub(super) async fn modules(
             exhausted: handler.exhausted,
             deadline: handler.limits.deadline,
             instantiate: handler.limits.instantiate,
-            payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: handler.grants.emit.clone(),
         };
         say.event(&telemetry::Event::Starting {

@@ -10,8 +10,12 @@ use segmenter_redis::{Broker, admin};
 
 use super::Plan;
 
-/// Each stream that the plan's handler may emit to.
-pub(super) async fn check(broker: &Broker, plan: &Plan) -> anyhow::Result<()> {
+/// Each stream that the plan's handler may emit to, and the payload limit of it.
+pub(super) async fn check(
+    broker: &Broker,
+    plan: &Plan,
+) -> anyhow::Result<BTreeMap<StreamName, usize>> {
+    let mut targets = BTreeMap::new();
     for to in &plan.emit {
         let target = StreamId {
             namespace: plan.stream.namespace.clone(),
@@ -26,15 +30,16 @@ pub(super) async fn check(broker: &Broker, plan: &Plan) -> anyhow::Result<()> {
                 plan.handler
             );
         }
-        if found.is_none_or(|info| info.deleting) {
+        let Some(info) = found.filter(|info| !info.deleting) else {
             bail!(
                 "handler {} may emit to stream {target}, which does not exist; create it with `segmenter --namespace {} stream create {to} --partitions N --capacity N`, or add a [[stream]] table to the configuration",
                 plan.handler,
                 target.namespace
             );
-        }
+        };
+        targets.insert(to.clone(), info.shape.payload_max());
     }
-    Ok(())
+    Ok(targets)
 }
 
 /// Streams that reach themselves over handlers' grants (from, to), in the order in which one comes round.

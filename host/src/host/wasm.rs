@@ -1,12 +1,13 @@
 //! A WebAssembly module as a handler of the host: the one place where both meet.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use segmenter_core::effects::State;
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::Message;
-use segmenter_core::names::{Partition, Version};
+use segmenter_core::names::{Partition, StreamName, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{LoadState, LoadStateReply, Reply, Request};
 use segmenter_redis::Broker;
@@ -20,6 +21,8 @@ pub(super) struct WasmHandler {
     pub(super) module: Module,
     pub(super) plan: Plan,
     pub(super) partitions: u32,
+    /// Payload limits of the streams that it may emit to.
+    pub(super) targets: Arc<BTreeMap<StreamName, usize>>,
     pub(super) broker: Broker,
     pub(super) log: Arc<dyn LogSink>,
 }
@@ -42,6 +45,7 @@ impl Handler for WasmHandler {
             version: self.module.version().clone(),
             partition,
             epoch,
+            targets: self.targets.clone(),
         };
         let kept = Kept {
             broker: self.broker.clone(),

@@ -261,6 +261,44 @@ fn a_payload_over_the_limit() {
 }
 
 #[test]
+fn a_key_that_is_no_stream_is_named_and_the_others_are_listed() {
+    let world = World::with_stream(1, 10);
+    world.create("t", 2, 10);
+    let mut redis = world.redis();
+    for (key, command) in [("bad", ["SET", "text"]), ("worse", ["SADD", "member"])] {
+        let key = format!("seg:{{default/{key}}}:stream");
+        let _: redis::Value = redis::cmd(command[0])
+            .arg(key)
+            .arg(command[1])
+            .query(&mut redis)
+            .expect("a command");
+    }
+    let newer = "seg:{default/newer}:stream";
+    let _: u64 = redis::cmd("HSET")
+        .arg(newer)
+        .arg(&["protocol", "9", "uid", "u"])
+        .query(&mut redis)
+        .expect("HSET");
+    let says = [
+        "{default/bad}:stream",
+        "{default/worse}:stream",
+        newer,
+        "protocol 9",
+    ];
+    let ended = world.run(&["--format", "json", "stream", "list"]);
+    refused(&ended, 1, &says);
+    let listed: Vec<_> = ended
+        .objects()
+        .iter()
+        .map(|o| o["stream"].clone())
+        .collect();
+    assert_eq!(listed, ["s", "t"]);
+    let ended = world.run(&["stream", "list"]);
+    refused(&ended, 1, &says);
+    assert!(ended.stdout.contains("\ns "), "{ended:#?}");
+}
+
+#[test]
 fn a_full_partition_refuses_and_says_what_was_sent() {
     let world = World::with_stream(1, 10);
     let lines: Vec<String> = (0..15)

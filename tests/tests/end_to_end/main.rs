@@ -14,6 +14,7 @@ mod flow;
 mod load;
 mod numbered;
 mod operator;
+mod payload_max;
 mod redrive;
 mod source;
 mod support;

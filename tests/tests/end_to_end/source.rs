@@ -377,3 +377,62 @@ fn dead_letters_are_redriven_to_a_stream_of_ours_and_never_to_the_source() {
         .unwrap();
     assert_eq!(length, COUNT + 1, "what others write is as it was");
 }
+
+#[test]
+fn a_source_is_registered_from_the_command_line_too() {
+    let world = allowed();
+    let mut redis = world.redis();
+    let id = xadd(&mut redis, &[("user", b"u"), ("body", b"1")]);
+    xadd(&mut redis, &[("user", b"u"), ("body", b"12345")]);
+    let create = |more: &[&str]| {
+        let fields = ["--key-field", "user", "--payload-field", "body"];
+        let args = ["--format", "json", "stream", "create", "s", "--source-key"];
+        world.run(&[&args[..], &["app:events"], &fields[..], more].concat())
+    };
+    for existed in [false, true] {
+        let made = create(&["--payload-max", "4B"]).ok().objects().remove(0);
+        assert_eq!(made["created"], !existed, "{made}");
+        assert_eq!(made["source"]["redis_key"], "app:events", "{made}");
+        assert!(made["capacity"].is_null(), "{made}");
+    }
+    let other = create(&[]);
+    assert_eq!(other.code(), Some(1), "{other:?}");
+    assert!(other.stderr.contains("at most 4 bytes"), "{}", other.stderr);
+    let config = config(&world, "payload_max = \"4B\"\n");
+    let mut host = Host::start(&world.url, &["-c", &config]);
+    host.line("the message", |line| line["id"] == *id);
+    until("the longer one is a dead letter", || {
+        let args = ["--format", "json", "dead", "list", "s", "g"];
+        let dead = world.run(&args).ok().objects();
+        let reason = dead.first()?["reason"].as_str()?.to_owned();
+        reason.contains("5 bytes; the limit is 4").then_some(())
+    });
+    host.stop();
+
+    // Wrong usage, before anything is asked of Redis.
+    let url = "redis://127.0.0.1:1";
+    let whole = "stream create t --source-key e --key-field k --payload-field p";
+    for (args, says) in [
+        (
+            "stream create t --source-key e --key-field k",
+            "--payload-field",
+        ),
+        (
+            "stream create t --key-field k --payload-field p",
+            "--source-key",
+        ),
+        ("stream create t --partitions 1", "--capacity"),
+        (&format!("{whole} --partitions 1"), "--partitions"),
+        (&format!("{whole} --retain 1"), "--retain"),
+        (&whole.replace(" p", " k"), "both \"k\""),
+        (
+            &whole.replace("-key e", "-key seg:{a/b/0}:log"),
+            "begins with seg:",
+        ),
+    ] {
+        let args: Vec<_> = args.split(' ').collect();
+        let ended = segmenter_tests::process::segmenter(url, &args);
+        assert_eq!(ended.code(), Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(says), "{says}: {}", ended.stderr);
+    }
+}

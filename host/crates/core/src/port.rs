@@ -90,7 +90,8 @@ pub struct Register {
     /// Acked entries kept per partition while there is room; `None` leaves what is set (0 at create).
     /// Not part of the shape: it may change.
     pub retain: Option<u64>,
-    /// Others write it, under a key of theirs, which must exist; the shape is then [`Shape::SOURCE`].
+    /// Others write it, under a key of theirs, which must exist; the shape is then [`Shape::SOURCE`], with
+    /// whatever payload limit.
     pub source: Option<Source>,
     /// Used if the stream does not exist yet.
     pub uid: Uid,

@@ -1,6 +1,7 @@
 //! A module: checked, compiled, linked once; instances come from it. Knows what a component must export
 //! and what it may import; must not know what it does.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct Limits {
     /// What is logged of one call's output, in bytes; see [`crate::GuestLine`].
     pub log_bytes: usize,
     pub recycle: Recycle,
-    /// Payload of an emitted message, in bytes, inclusive.
+    /// Payload of an emitted message, in bytes, inclusive, unless its target says otherwise.
     pub payload_bytes: usize,
     /// What a call may keep and emit.
     pub effects: EffectLimits,
@@ -62,6 +63,8 @@ pub struct PartitionContext {
     pub version: Version,
     pub partition: Partition,
     pub epoch: Epoch,
+    /// Payload limits in bytes, inclusive, of streams that are emitted to.
+    pub targets: Arc<BTreeMap<StreamName, usize>>,
 }
 
 /// Why a file is no handler.
@@ -179,6 +182,7 @@ impl Module {
             version: self.0.version.clone(),
             partition: Partition(0),
             epoch: Epoch(0),
+            targets: Arc::default(),
         };
         let tenure = self.tenure(context, Arc::new(Silent), Arc::new(Empty));
         self.instantiate(&tenure).await.map(drop)

@@ -389,6 +389,7 @@ pub(crate) fn context() -> PartitionContext {
         version: "v".parse().unwrap(),
         partition: Partition(5),
         epoch: Epoch(77),
+        targets: Arc::new([("small".parse().unwrap(), 10)].into()),
     }
 }
 
