@@ -18,6 +18,14 @@ pub fn read(input: &[u8], payload_max: usize) -> Vec<Result<Content, (u64, Strin
         .collect()
 }
 
+/// The numbers of the lines that are messages, up to the first that is none: as `--id ID` says.
+pub fn numbers(input: &[u8], payload_max: usize, id: &str) -> Result<Vec<u64>, String> {
+    let numbering = id.parse()?;
+    let mut lines = Lines::new(BufReader::new(input), Numbers::of(Some(&numbering)));
+    let lines = std::iter::from_fn(|| lines.next(payload_max)).map_while(Result::ok);
+    Ok(lines.filter_map(|line| line.id).collect())
+}
+
 /// As `tail` shows it.
 pub fn write(content: &Content) -> String {
     serde_json::to_string(&Shown::of(content)).expect("texts are always JSON")

@@ -49,22 +49,7 @@ impl Broker {
                 }
             })
             .await?;
-        match answer {
-            Value::Array(ids) => {
-                let ids = ids.into_iter().map(|value| match text(value)?.as_str() {
-                    "" => Ok(None),
-                    some => id(Value::SimpleString(some.to_owned())).map(Some),
-                });
-                let ids = ids.collect::<Result<_, Failure>>()?;
-                Ok(AppendFromReply::Accepted { ids })
-            }
-            other => match text(other)?.as_str() {
-                "gone" => Ok(AppendFromReply::StreamGone),
-                "behind" => Ok(AppendFromReply::Behind),
-                "crowded" => Ok(AppendFromReply::Crowded),
-                other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
-            },
-        }
+        appended_from(answer)
     }
 
     pub(crate) async fn load_outbox(&self, r: LoadOutbox) -> Result<LoadOutboxReply, Failure> {
@@ -201,8 +186,27 @@ impl Broker {
     }
 }
 
+pub(crate) fn appended_from(answer: Value) -> Result<AppendFromReply, Failure> {
+    match answer {
+        Value::Array(ids) => {
+            let ids = ids.into_iter().map(|value| match text(value)?.as_str() {
+                "" => Ok(None),
+                some => id(Value::SimpleString(some.to_owned())).map(Some),
+            });
+            let ids = ids.collect::<Result<_, Failure>>()?;
+            Ok(AppendFromReply::Accepted { ids })
+        }
+        other => match text(other)?.as_str() {
+            "gone" => Ok(AppendFromReply::StreamGone),
+            "behind" => Ok(AppendFromReply::Behind),
+            "crowded" => Ok(AppendFromReply::Crowded),
+            other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
+        },
+    }
+}
+
 /// An entry of an outbox: protocol and target, then the message.
-fn outgoing(raw: RawEntry) -> Result<Outgoing, String> {
+pub(crate) fn outgoing(raw: RawEntry) -> Result<Outgoing, String> {
     let RawEntry { id, mut fields } = raw;
     let ours = fields.len() > 2 && fields[0].0 == b"protocol" && fields[1].0 == b"to";
     if !ours {
