@@ -74,6 +74,11 @@ impl Broker {
             Some(s) => [s.redis_key(), s.key_field(), s.payload_field()],
             None => [""; 3],
         };
+        // As every description from before there were others.
+        let payload_max = match r.shape.payload_max() {
+            limits::PAYLOAD_BYTES_MAX => String::new(),
+            other => other.to_string(),
+        };
         for _ in 0..3 {
             let retain = r.retain.map(|n| n.to_string()).unwrap_or_default();
             let answer = self
@@ -86,6 +91,7 @@ impl Broker {
                     for text in source {
                         cmd.arg(text);
                     }
+                    cmd.arg(&payload_max);
                 })
                 .await?;
             let mut parts = list(answer)?.into_iter();
@@ -105,7 +111,9 @@ impl Broker {
             if found != r.source {
                 return Ok(RegisterReply::SourceDiffers { found });
             }
-            let found = shape_of(found.is_some(), partitions, capacity).map_err(damaged)?;
+            let payload_max = text(next())?;
+            let found = shape_of(found.is_some(), partitions, capacity, &payload_max);
+            let found = found.map_err(damaged)?;
             if found != r.shape {
                 return Ok(RegisterReply::ShapeDiffers { found });
             }
@@ -502,11 +510,23 @@ pub(crate) fn source_of(
     source.map(Some).map_err(|e| e.to_string())
 }
 
-pub(crate) fn shape_of(sourced: bool, partitions: u32, capacity: u64) -> Result<Shape, String> {
-    match sourced {
-        true => Ok(Shape::SOURCE),
-        false => Shape::new(partitions, capacity).map_err(|e| e.to_string()),
+/// `payload_max`: as it is written; the default is not.
+pub(crate) fn shape_of(
+    sourced: bool,
+    partitions: u32,
+    capacity: u64,
+    payload_max: &str,
+) -> Result<Shape, String> {
+    let shape = match sourced {
+        true => Shape::SOURCE,
+        false => Shape::new(partitions, capacity).map_err(|e| e.to_string())?,
+    };
+    if payload_max.is_empty() {
+        return Ok(shape);
     }
+    let bytes = payload_max.parse();
+    let bytes = bytes.map_err(|_| format!("{payload_max:?} is no payload limit"))?;
+    shape.with_payload_max(bytes).map_err(|e| e.to_string())
 }
 
 /// The same of a partition, where it lies.

@@ -5,6 +5,7 @@
 use redis::Value;
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
+use segmenter_core::limits;
 use segmenter_core::port::{
     AppendFrom, AppendFromReply, Bury, BuryReply, Failure, LoadOutbox, LoadOutboxReply, Outgoing,
     Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Waiting,
@@ -35,8 +36,12 @@ impl Broker {
                 cmd.arg(r.uid.as_str())
                     .arg(place.key(Key::LeasePrefix(stream, partition)))
                     .arg(r.source.as_str())
-                    .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default())
-                    .arg(r.messages.len());
+                    .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default());
+                match r.source.is_producer() {
+                    true => cmd.arg(limits::PRODUCERS_MAX),
+                    false => cmd.arg(""),
+                };
+                cmd.arg(r.messages.len());
                 for message in &r.messages {
                     cmd.arg(message.stamp.to_string())
                         .arg(message.content.bytes());
@@ -44,21 +49,7 @@ impl Broker {
                 }
             })
             .await?;
-        match answer {
-            Value::Array(ids) => {
-                let ids = ids.into_iter().map(|value| match text(value)?.as_str() {
-                    "" => Ok(None),
-                    some => id(Value::SimpleString(some.to_owned())).map(Some),
-                });
-                let ids = ids.collect::<Result<_, Failure>>()?;
-                Ok(AppendFromReply::Accepted { ids })
-            }
-            other => match text(other)?.as_str() {
-                "gone" => Ok(AppendFromReply::StreamGone),
-                "behind" => Ok(AppendFromReply::Behind),
-                other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
-            },
-        }
+        appended_from(answer)
     }
 
     pub(crate) async fn load_outbox(&self, r: LoadOutbox) -> Result<LoadOutboxReply, Failure> {
@@ -163,14 +154,18 @@ impl Broker {
                         Key::Outbox(stream, partition, &r.group),
                     ],
                 );
+                let source = r.source.as_ref();
                 cmd.arg(r.uid.as_str())
                     .arg(Key::News(stream, &r.group))
+                    .arg(source.map_or("", |source| source.key_field()))
+                    .arg(source.map_or("", |source| source.payload_field()))
                     .arg(r.letters.len());
                 for letter in &r.letters {
                     let only = if letter.only { r.group.as_str() } else { "" };
                     cmd.arg(letter.dead_id.to_string())
                         .arg(letter.to.as_str())
-                        .arg(only);
+                        .arg(only)
+                        .arg(u8::from(letter.emitted));
                 }
             })
             .await?;
@@ -191,8 +186,27 @@ impl Broker {
     }
 }
 
+pub(crate) fn appended_from(answer: Value) -> Result<AppendFromReply, Failure> {
+    match answer {
+        Value::Array(ids) => {
+            let ids = ids.into_iter().map(|value| match text(value)?.as_str() {
+                "" => Ok(None),
+                some => id(Value::SimpleString(some.to_owned())).map(Some),
+            });
+            let ids = ids.collect::<Result<_, Failure>>()?;
+            Ok(AppendFromReply::Accepted { ids })
+        }
+        other => match text(other)?.as_str() {
+            "gone" => Ok(AppendFromReply::StreamGone),
+            "behind" => Ok(AppendFromReply::Behind),
+            "crowded" => Ok(AppendFromReply::Crowded),
+            other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
+        },
+    }
+}
+
 /// An entry of an outbox: protocol and target, then the message.
-fn outgoing(raw: RawEntry) -> Result<Outgoing, String> {
+pub(crate) fn outgoing(raw: RawEntry) -> Result<Outgoing, String> {
     let RawEntry { id, mut fields } = raw;
     let ours = fields.len() > 2 && fields[0].0 == b"protocol" && fields[1].0 == b"to";
     if !ours {
