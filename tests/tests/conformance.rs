@@ -52,6 +52,7 @@ cases! {
         acked_entries_stay_and_the_lag_falls,
         nothing_is_appended_to_what_others_write,
         dead_letters_seek_and_skip_are_as_in_any_stream,
+        dead_letters_go_on_to_a_stream_of_ours_under_our_names,
         groups_of_others_are_left_as_they_are,
         a_deleted_group_leaves_all_entries,
         a_deleted_stream_leaves_what_others_wrote_and_is_bound_anew,
@@ -126,6 +127,8 @@ cases! {
     outbox:
         what_a_source_sends_again_is_there_already,
         a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing,
+        a_producers_numbers_are_its_own,
+        a_partition_remembers_so_many_producers_and_no_more,
         an_append_from_a_source_tells_ids_and_lies_there_whole,
         a_full_target_accepts_a_prefix_and_goes_on_from_there,
         stamps_beyond_53_bits_are_compared_exactly,

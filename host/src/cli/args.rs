@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, MemberId, Namespace, StreamName};
 
+use super::numbers::Numbering;
 use super::time;
 use crate::config::units;
 use crate::output::Format;
@@ -123,6 +124,15 @@ pub(crate) struct SendArgs {
     /// A file, or - for stdin; a line is {"key", "payload" or "payload_base64", "attributes": {}}
     #[arg(long, value_name = "FILE")]
     pub(crate) jsonl: Option<PathBuf>,
+    /// Numbers what is sent, so that sending it again does not double it
+    ///
+    /// With --jsonl the number is that of line 1, and each line has one more than the line before; without a
+    /// number each line has its own, {"id": 17, "key", …}. The numbers of a producer must rise: a partition
+    /// remembers its last one, and what is not above that is there already. So every producer that sends
+    /// messages of its own needs a name of its own, which it keeps. What was interrupted is sent again as a
+    /// whole, with the same numbers.
+    #[arg(long, value_name = "PRODUCER:NUMBER")]
+    pub(crate) id: Option<Numbering>,
     /// How long to wait for a full partition, or for a Redis that is away, before giving up
     #[arg(long, value_name = "D", default_value = "30s", value_parser = duration)]
     pub(crate) full_timeout: Duration,

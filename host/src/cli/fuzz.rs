@@ -5,10 +5,11 @@ use std::io::BufReader;
 use segmenter_core::message::Content;
 
 use super::jsonl::{Lines, Shown};
+use super::numbers::Numbers;
 
 /// Every line of `input` that is not blank: the message, or the line's number and what is wrong with it.
 pub fn read(input: &[u8], payload_max: usize) -> Vec<Result<Content, (u64, String)>> {
-    let mut lines = Lines::new(BufReader::new(input));
+    let mut lines = Lines::new(BufReader::new(input), Numbers::None);
     std::iter::from_fn(|| lines.next(payload_max))
         .map(|line| match line {
             Ok(numbered) => Ok(numbered.content),

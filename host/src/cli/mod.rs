@@ -13,6 +13,7 @@ mod doctor;
 pub mod fuzz;
 mod group;
 mod jsonl;
+mod numbers;
 mod operate;
 mod read_ahead;
 mod redrive;

@@ -8,6 +8,7 @@ use segmenter_core::limits;
 use tokio::sync::mpsc;
 
 use super::jsonl::{BadLine, Lines, Numbered};
+use super::numbers::Numbers;
 
 /// Messages that are sent in one call: enough for full scripts in some partitions.
 const CALL_MESSAGES: usize = 8_192;
@@ -30,11 +31,11 @@ pub(super) struct Part {
 
 pub(super) struct Parts(mpsc::Receiver<Part>);
 
-pub(super) fn start(input: impl Read + Send + 'static) -> Parts {
+pub(super) fn start(input: impl Read + Send + 'static, ids: Numbers) -> Parts {
     let (out, parts) = mpsc::channel(PARTS_MAX);
     std::thread::spawn(move || {
         read(
-            Lines::new(BufReader::with_capacity(PART_BYTES, input)),
+            Lines::new(BufReader::with_capacity(PART_BYTES, input), ids),
             &out,
         )
     });
@@ -116,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_is_handed_on_while_the_next_is_still_being_written() {
         let (pieces, input) = std::sync::mpsc::channel();
-        let mut parts = start(Slow(input));
+        let mut parts = start(Slow(input), Numbers::None);
         pieces
             .send("{\"key\":\"k\",\"payload\":\"1\"}\n{\"key\":")
             .unwrap();
@@ -135,7 +136,7 @@ mod tests {
         let mut text: String = (0..20_000).map(good).collect();
         text.push_str("nonsense\n");
         text.push_str(&good(7));
-        let mut parts = start(io::Cursor::new(text));
+        let mut parts = start(io::Cursor::new(text), Numbers::None);
         let mut messages = 0;
         let bad = loop {
             let part = parts.next().await.expect("a bad line before the end");

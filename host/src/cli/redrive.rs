@@ -78,6 +78,7 @@ pub(super) async fn redrive(
 ) -> anyhow::Result<ExitCode> {
     let found = find(global, broker, stream, group, which, true).await?;
     if let Some(source) = &found.info.source
+        && to.is_none()
         && found
             .letters
             .values()
@@ -85,7 +86,7 @@ pub(super) async fn redrive(
             .any(|letter| letter.emitted_to.is_none())
     {
         bail!(
-            "stream {} reads {source}, which other programs write, so that its dead letters cannot be redriven: XADD what shall be handled again, then purge; what a handler emitted is redriven by its id or by --reason; nothing was done",
+            "stream {} reads {source}, which other programs write, so that its dead letters cannot be redriven to it: redrive them --to a stream of Segmenter, with a handler of its own, or XADD what shall be handled again, then purge; what a handler emitted is redriven by its id or by --reason; nothing was done",
             found.stream
         );
     }
@@ -282,6 +283,7 @@ async fn move_letters(
             to: to.clone(),
             // Other groups of the own stream have handled it.
             only: to == own && letter.emitted_to.is_none(),
+            emitted: letter.emitted_to.is_some(),
         }
     });
     let request = Request::Redrive(Redrive {
@@ -289,6 +291,7 @@ async fn move_letters(
         uid: found.info.uid.clone(),
         partition,
         group: found.group.clone(),
+        source: found.info.source.clone(),
         letters: letters.collect(),
     });
     let reply = broker.execute(request).await.with_context(|| {

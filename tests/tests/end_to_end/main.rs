@@ -12,6 +12,7 @@ mod failures_memory;
 mod failures_table;
 mod flow;
 mod load;
+mod numbered;
 mod operator;
 mod redrive;
 mod source;

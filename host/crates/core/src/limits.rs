@@ -86,5 +86,8 @@ pub const OUTBOX_REMOVE_MAX: usize = 1_000;
 pub const REDRIVE_LETTERS_MAX: usize = 500;
 /// Bytes of dead letters that one script moves, unless a single one is larger.
 pub const REDRIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Producers of numbered messages that a partition remembers, each with its last number: about 100 bytes.
+/// Messages of one more are refused.
+pub const PRODUCERS_MAX: u64 = 10_000;
 /// Bytes of a guest's backtrace in a log line.
 pub const BACKTRACE_BYTES_MAX: usize = 8 * 1024;

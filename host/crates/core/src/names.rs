@@ -103,6 +103,9 @@ name!(
     /// The identity of one creation of a stream: random at create, written into every partition.
     Uid, "uid");
 name!(
+    /// Whoever sends numbered messages: one sequence of numbers.
+    ProducerName, "producer");
+name!(
     /// The version of a module: sha256 of its bytes in hex, or a fixed word for a native handler.
     Version, "version");
 
@@ -129,14 +132,25 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// Where stamped messages come from, for the target that remembers the last stamp of each.
+/// Where stamped messages come from, for the target that remembers the last stamp of each. No text of one
+/// kind is one of the other: an outbox holds a `/`, which no name may.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sender(String);
+
+/// What the text of every producer begins with.
+const PRODUCER: &str = "producer:";
 
 impl Sender {
     /// The outbox of a group in one partition.
     pub fn outbox(stream: &StreamId, partition: Partition, group: &GroupName) -> Sender {
         Sender(format!("{stream}/{partition}:{group}"))
+    }
+    /// Whoever numbers messages and sends them.
+    pub fn producer(name: &ProducerName) -> Sender {
+        Sender(format!("{PRODUCER}{name}"))
+    }
+    pub fn is_producer(&self) -> bool {
+        self.0.starts_with(PRODUCER)
     }
     pub fn as_str(&self) -> &str {
         &self.0
@@ -203,5 +217,26 @@ impl fmt::Display for Shape {
             Some(capacity) => write!(f, "{} partitions of {capacity} entries", self.partitions),
             None => write!(f, "{} partition without a capacity", self.partitions),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_producer_is_never_taken_for_an_outbox() {
+        let stream = StreamId {
+            namespace: "producer".parse().unwrap(),
+            stream: "s".parse().unwrap(),
+        };
+        let outbox = Sender::outbox(&stream, Partition(0), &"g".parse().unwrap());
+        assert!(!outbox.is_producer(), "{outbox}");
+        for name in ["s", "protocol", "producers", "producer"] {
+            let producer = Sender::producer(&name.parse().unwrap());
+            assert!(producer.is_producer() && producer.as_str().contains(':'));
+            assert!(!producer.as_str().contains('/'));
+        }
+        assert!(ProducerName::new("producer/s").is_err());
     }
 }

@@ -292,6 +292,8 @@ pub enum AppendFromReply {
     /// It is not there any more: the broker lost its last writes. Nothing was appended, because what was
     /// lost may wait in its outbox again, and comes first.
     Behind,
+    /// The partition remembers as many producers as it may, and this is another one. Nothing was appended.
+    Crowded,
     StreamGone,
 }
 
@@ -362,6 +364,10 @@ pub struct Redrive {
     pub uid: Uid,
     pub partition: Partition,
     pub group: GroupName,
+    /// What others write and the stream reads. Its entries lie in dead letters under their own names, and go
+    /// on under ours.
+    pub source: Option<Source>,
+    /// Each holds a message.
     pub letters: Vec<Redriven>,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -371,6 +377,8 @@ pub struct Redriven {
     pub to: StreamName,
     /// Only its group shall handle it.
     pub only: bool,
+    /// A handler emitted it: it lies there under our names, also if the stream reads a source.
+    pub emitted: bool,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedriveReply {

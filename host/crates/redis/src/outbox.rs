@@ -5,6 +5,7 @@
 use redis::Value;
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
+use segmenter_core::limits;
 use segmenter_core::port::{
     AppendFrom, AppendFromReply, Bury, BuryReply, Failure, LoadOutbox, LoadOutboxReply, Outgoing,
     Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Waiting,
@@ -35,8 +36,12 @@ impl Broker {
                 cmd.arg(r.uid.as_str())
                     .arg(place.key(Key::LeasePrefix(stream, partition)))
                     .arg(r.source.as_str())
-                    .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default())
-                    .arg(r.messages.len());
+                    .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default());
+                match r.source.is_producer() {
+                    true => cmd.arg(limits::PRODUCERS_MAX),
+                    false => cmd.arg(""),
+                };
+                cmd.arg(r.messages.len());
                 for message in &r.messages {
                     cmd.arg(message.stamp.to_string())
                         .arg(message.content.bytes());
@@ -56,6 +61,7 @@ impl Broker {
             other => match text(other)?.as_str() {
                 "gone" => Ok(AppendFromReply::StreamGone),
                 "behind" => Ok(AppendFromReply::Behind),
+                "crowded" => Ok(AppendFromReply::Crowded),
                 other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
             },
         }
@@ -163,14 +169,18 @@ impl Broker {
                         Key::Outbox(stream, partition, &r.group),
                     ],
                 );
+                let source = r.source.as_ref();
                 cmd.arg(r.uid.as_str())
                     .arg(Key::News(stream, &r.group))
+                    .arg(source.map_or("", |source| source.key_field()))
+                    .arg(source.map_or("", |source| source.payload_field()))
                     .arg(r.letters.len());
                 for letter in &r.letters {
                     let only = if letter.only { r.group.as_str() } else { "" };
                     cmd.arg(letter.dead_id.to_string())
                         .arg(letter.to.as_str())
-                        .arg(only);
+                        .arg(only)
+                        .arg(u8::from(letter.emitted));
                 }
             })
             .await?;

@@ -3,6 +3,7 @@
 
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
+use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::{Sender, Uid};
 use segmenter_core::port::{
@@ -98,6 +99,57 @@ pub fn a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing(
     let reply = append_after(&mut scene, "a", Some(a), sourced(&[b, c]));
     assert!(matches!(reply, AppendFromReply::Accepted { ids } if ids.len() == 2));
     assert_eq!(scene.log_ids().len(), 3);
+}
+
+/// Answers the stamps' fate as [`accepted`] does, or nothing if there are too many producers.
+fn produced(scene: &mut Scene<'_>, producer: &str, numbers: &[u64]) -> Option<Vec<bool>> {
+    let stamps: Vec<_> = numbers.iter().map(|n| stamp(0, *n)).collect();
+    let request = Request::AppendFrom(AppendFrom {
+        stream: scene.stream.clone(),
+        uid: scene.uid.clone(),
+        partition: P0,
+        source: Sender::producer(&producer.parse().expect("a name")),
+        after: None,
+        messages: sourced(&stamps),
+    });
+    match scene.subject.execute(request) {
+        Ok(Reply::AppendFrom(AppendFromReply::Accepted { ids })) => {
+            Some(ids.iter().map(Option::is_some).collect())
+        }
+        Ok(Reply::AppendFrom(AppendFromReply::Crowded)) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn a_producers_numbers_are_its_own(subject: &mut dyn Subject) {
+    let mut scene = Scene::new(subject, 1, 100);
+    let mut of = |producer, numbers: &[u64]| produced(&mut scene, producer, numbers).expect("room");
+    assert_eq!(of("a", &[0]), [true]);
+    assert_eq!(of("a", &[0, 3, 4]), [false, true, true]);
+    // What it left out is not above what it sent.
+    assert_eq!(of("a", &[1, 2, 5]), [false, false, true]);
+    assert_eq!(of("b", &[u64::MAX - 1]), [true]);
+    assert_eq!(of("b", &[u64::MAX, u64::MAX]), [true, false]);
+    for name in ["protocol", "producers", "producer"] {
+        assert_eq!(of(name, &[1, 1]), [true, false]);
+    }
+    assert_eq!(scene.log_ids().len(), 9);
+}
+
+pub fn a_partition_remembers_so_many_producers_and_no_more(subject: &mut dyn Subject) {
+    let most = limits::PRODUCERS_MAX;
+    let mut scene = Scene::new(subject, 1, 2 * most);
+    assert_eq!(accepted(&mut scene, "outbox", &[stamp(1, 1)]), [true]);
+    for n in 0..most {
+        let one = produced(&mut scene, &format!("p{n}"), &[7]);
+        assert_eq!(one, Some(vec![true]), "{n}");
+    }
+    assert_eq!(produced(&mut scene, "one-more", &[7]), None);
+    // Those that it knows go on, and outboxes are not counted.
+    let known = produced(&mut scene, "p3", &[7, 8]);
+    assert_eq!(known, Some(vec![false, true]));
+    assert_eq!(accepted(&mut scene, "another", &[stamp(1, 1)]), [true]);
+    assert_eq!(scene.log_ids().len() as u64, most + 3);
 }
 
 pub fn an_append_from_a_source_tells_ids_and_lies_there_whole(subject: &mut dyn Subject) {
@@ -343,12 +395,14 @@ fn redrive(scene: &mut Scene<'_>, letters: &[(EntryId, &str, bool)]) -> RedriveR
         dead_id: *dead_id,
         to: to.parse().expect("a name"),
         only: *only,
+        emitted: false,
     });
     let request = Request::Redrive(Redrive {
         stream: scene.stream.clone(),
         uid: scene.uid.clone(),
         partition: P0,
         group: scene.group.clone(),
+        source: None,
         letters: letters.collect(),
     });
     match scene.subject.execute(request) {

@@ -3,12 +3,13 @@
 -- last stamp of the source is there already. The last stamp moves in the same script as the entries.
 -- KEYS: 1 meta, 2 log, 3 last stamp of each source
 -- ARGV: 1 uid, 2 prefix of lease keys, 3 source, 4 a stamp of it that is there for sure, or '',
---       5 number of messages,
+--       5 producers that may be remembered, or '' (it is no producer, and not counted), 6 number of messages,
 --       then for each message: stamp, bytes, number of fields, and name, value of each
--- Returns: 'gone', 'behind' (that stamp is not there any more), or for each accepted message its id, or '' if it was there already
+-- Returns: 'gone', 'behind' (that stamp is not there any more), 'crowded' (it would be one producer too
+--   many), or for each accepted message its id, or '' if it was there already
 local err, meta = read_hash(KEYS[1], 'uid', 'capacity', 'largest')
 if err then return err end
-local err2, from = read_hash(KEYS[3], ARGV[3])
+local err2, from = read_hash(KEYS[3], ARGV[3], 'producers')
 if err2 then return err2 end
 if meta[1] ~= ARGV[1] then return 'gone' end
 if ARGV[4] ~= '' and (not from[1] or id_less(from[1], ARGV[4])) then return 'behind' end
@@ -16,10 +17,13 @@ local length = redis.pcall('XLEN', KEYS[2])
 if type(length) == 'table' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is not a stream')
 end
+local newcomer = ARGV[5] ~= '' and not from[1]
+local producers = tonumber(from[2] or '0') or 0
+if newcomer and producers >= tonumber(ARGV[5]) then return 'crowded' end
 -- Where each message begins among the arguments, and which are new.
-local starts, at, last = {}, 6, from[1]
+local starts, at, last = {}, 7, from[1]
 local new = 0
-for i = 1, tonumber(ARGV[5]) do
+for i = 1, tonumber(ARGV[6]) do
   starts[i] = at
   if not last or id_less(last, ARGV[at]) then
     last = ARGV[at]
@@ -58,6 +62,9 @@ for i, start in ipairs(starts) do
     if bytes > largest then largest = bytes end
   end
 end
-if moved then redis.call('HSET', KEYS[3], 'protocol', PROTOCOL, ARGV[3], moved) end
+if moved then
+  redis.call('HSET', KEYS[3], 'protocol', PROTOCOL, ARGV[3], moved,
+    unpack(newcomer and {'producers', producers + 1} or {}))
+end
 if largest > before then redis.pcall('HSET', KEYS[1], 'largest', string.format('%.0f', largest)) end
 return ids
