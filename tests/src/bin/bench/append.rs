@@ -10,6 +10,7 @@ use segmenter_core::port::{Append, AppendReply, Reply, Request};
 use segmenter_redis::{Address, Broker, admin};
 
 use crate::consume::Rate;
+use crate::raw::Raw;
 use crate::world::{PAYLOAD_BYTES, World, cpu_seconds, log, redis_seconds, xadd};
 
 const PIPELINE: usize = 128;
@@ -17,7 +18,7 @@ const PIPELINE: usize = 128;
 pub(crate) fn ceiling(world: &World, partitions: u32, messages: usize) -> anyhow::Result<Rate> {
     let logs: Vec<String> = (0..partitions).map(log).collect();
     let payload = [b'x'; PAYLOAD_BYTES];
-    pipelined(world, messages, |out, n| {
+    pipelined(world, world.raw()?, messages, |out, n| {
         xadd(out, &logs[n % logs.len()], "key-1", &payload)
     })
 }
@@ -25,10 +26,10 @@ pub(crate) fn ceiling(world: &World, partitions: u32, messages: usize) -> anyhow
 /// Any command alone in a pipeline; `command` writes the n-th.
 pub(crate) fn pipelined(
     world: &World,
+    mut raw: Raw,
     messages: usize,
     command: impl Fn(&mut Vec<u8>, usize),
 ) -> anyhow::Result<Rate> {
-    let mut raw = world.raw()?;
     let mut items = Vec::new();
     let mut out = Vec::new();
     measure(world, messages, || {

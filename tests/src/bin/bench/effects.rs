@@ -157,7 +157,7 @@ fn hset(world: &World, partitions: u32, messages: usize) -> anyhow::Result<Rate>
             (state_key(partition.0), format!("={}", key(n)))
         })
         .collect();
-    pipelined(world, messages, |out, n| {
+    pipelined(world, world.raw_as_host()?, messages, |out, n| {
         let (hash, name) = &keys[n % KEYS];
         let value = (n / KEYS + 1).to_string();
         encode(
@@ -197,7 +197,7 @@ fn xadd_alone(world: &World, partitions: u32, messages: usize) -> anyhow::Result
         })
         .collect();
     let payload = [b'x'; PAYLOAD_BYTES];
-    pipelined(world, messages, |out, n| {
+    pipelined(world, world.raw_as_host()?, messages, |out, n| {
         let (log, key) = &keys[n % KEYS];
         xadd(out, log, key, &payload);
     })

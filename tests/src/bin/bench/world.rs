@@ -39,6 +39,19 @@ impl World {
         Raw::connect(self.server.port())
     }
 
+    /// As the user that the host is: what that one may do is looked up at each command.
+    pub(crate) fn raw_as_host(&self) -> anyhow::Result<Raw> {
+        let url = self.server.url();
+        let login = url
+            .strip_prefix("redis://")
+            .and_then(|rest| rest.split_once('@'))
+            .and_then(|(login, _)| login.split_once(':'));
+        let (user, password) = login.context("the host has a user of its own")?;
+        let mut raw = self.raw()?;
+        raw.command(&["AUTH", user, password])?;
+        Ok(raw)
+    }
+
     /// An empty server with the stream `bench`.
     pub(crate) fn create(&self, partitions: u32, capacity: usize) -> anyhow::Result<()> {
         self.raw()?.command(&["FLUSHALL"])?;
