@@ -1,5 +1,7 @@
 //! The benchmark: each row beside its ceiling, measured in the same run, in one table. `cargo xtask bench`
 //! sets up what it needs. Figures of one run are comparable; those of two runs are not.
+//!
+//! What state, emits and fresh instances cost, and what exactly is compared with what, is in `effects`.
 
 mod append;
 mod consume;
