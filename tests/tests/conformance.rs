@@ -144,10 +144,12 @@ cases! {
         thousands_of_values_change_at_once,
         each_group_has_a_state_of_its_own,
         emitted_messages_wait_in_the_outbox_in_the_order_of_their_stamps,
+        emitted_messages_that_differ_in_target_and_attributes_keep_their_order,
         a_fenced_commit_changes_no_state_and_emits_nothing,
         a_stamp_that_was_given_out_is_refused_and_changes_nothing;
     outbox:
         what_a_source_sends_again_is_there_already,
+        messages_of_a_source_that_differ_in_their_fields_arrive_whole,
         a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing,
         a_producers_numbers_are_its_own,
         a_partition_remembers_so_many_producers_and_no_more,

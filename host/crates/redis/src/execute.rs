@@ -380,18 +380,31 @@ impl Broker {
                         cmd.arg(name.as_slice()).arg(value.as_slice());
                     }
                 }
-                cmd.arg(r.state.len());
-                for (name, value) in &r.state {
-                    cmd.arg(format!("{STATE_NAME}{name}"));
-                    match value {
-                        Some(value) => cmd.arg(1).arg(value.as_slice()),
-                        None => cmd.arg(0),
-                    };
+                // As the script passes them on: what it moves one by one costs Redis most.
+                let set = r.state.iter().filter_map(|(n, v)| Some((n, v.as_ref()?)));
+                cmd.arg(set.clone().count());
+                for (name, value) in set {
+                    cmd.arg(format!("{STATE_NAME}{name}")).arg(value.as_slice());
                 }
-                cmd.arg(r.emits.len());
-                for Stamped { stamp, emit } in &r.emits {
-                    cmd.arg(stamp.to_string()).arg(emit.to.as_str());
-                    fields_of(cmd, &emit.content);
+                let deleted = r.state.iter().filter(|(_, value)| value.is_none());
+                cmd.arg(deleted.clone().count());
+                for (name, _) in deleted {
+                    cmd.arg(format!("{STATE_NAME}{name}"));
+                }
+                let alike = |a: &Stamped, b: &Stamped| {
+                    a.emit.to == b.emit.to
+                        && further(&a.emit.content, None) == further(&b.emit.content, None)
+                };
+                cmd.arg(r.emits.chunk_by(alike).count());
+                for run in r.emits.chunk_by(alike) {
+                    let first = &run[0].emit;
+                    cmd.arg(first.to.as_str())
+                        .arg(run.len())
+                        .arg(further(&first.content, None));
+                    for Stamped { stamp, emit } in run {
+                        cmd.arg(stamp.to_string());
+                        key_payload_further(cmd, &emit.content, None);
+                    }
                 }
                 match &r.attempts {
                     Some(a) => cmd
@@ -552,15 +565,26 @@ fn message(cmd: &mut Cmd, content: &Content) {
 
 /// Their number, then name and value of each.
 fn fields_of(cmd: &mut Cmd, content: &Content) {
-    fields_for(cmd, content, None);
-}
-
-pub(crate) fn fields_for(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
-    cmd.arg(2 + content.attributes().len() + usize::from(only.is_some()))
+    cmd.arg(2 + further(content, None))
         .arg(entry::KEY_FIELD)
         .arg(content.key())
         .arg(entry::PAYLOAD_FIELD)
         .arg(content.payload());
+    further_fields(cmd, content, None);
+}
+
+/// Fields of an entry besides key and payload.
+pub(crate) fn further(content: &Content, only: Option<&GroupName>) -> usize {
+    content.attributes().len() + usize::from(only.is_some())
+}
+
+/// For scripts that know the names of the first two.
+pub(crate) fn key_payload_further(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
+    cmd.arg(content.key()).arg(content.payload());
+    further_fields(cmd, content, only);
+}
+
+fn further_fields(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
     for (name, value) in content.attributes() {
         let mut field = Vec::with_capacity(1 + name.len());
         field.push(entry::ATTRIBUTE_PREFIX);

@@ -8,12 +8,12 @@ use segmenter_core::lease::Epoch;
 use segmenter_core::limits;
 use segmenter_core::port::{
     AppendFrom, AppendFromReply, Bury, BuryReply, Failure, LoadOutbox, LoadOutboxReply, Outgoing,
-    Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Waiting,
+    Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Sourced, Waiting,
 };
 
 use crate::broker::Broker;
 use crate::convert::{self, id, list, number, odd, text};
-use crate::execute::{LETTER_FIELDS_MAX, fields_for, placed};
+use crate::execute::{LETTER_FIELDS_MAX, further, key_payload_further, placed};
 use crate::key::Key;
 use crate::script::Script;
 
@@ -41,11 +41,15 @@ impl Broker {
                     true => cmd.arg(limits::PRODUCERS_MAX),
                     false => cmd.arg(""),
                 };
-                cmd.arg(r.messages.len());
-                for message in &r.messages {
-                    cmd.arg(message.stamp.to_string())
-                        .arg(message.content.bytes());
-                    fields_for(cmd, &message.content, message.only.as_ref());
+                let bytes = r.messages.iter().map(|message| message.content.bytes());
+                cmd.arg(bytes.max().unwrap_or(0)).arg(r.messages.len());
+                let fields = |m: &Sourced| further(&m.content, m.only.as_ref());
+                for run in r.messages.chunk_by(|a, b| fields(a) == fields(b)) {
+                    cmd.arg(run.len()).arg(fields(&run[0]));
+                    for message in run {
+                        cmd.arg(message.stamp.to_string());
+                        key_payload_further(cmd, &message.content, message.only.as_ref());
+                    }
                 }
             })
             .await?;

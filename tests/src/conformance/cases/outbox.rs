@@ -83,6 +83,48 @@ pub fn what_a_source_sends_again_is_there_already(subject: &mut dyn Subject) {
     assert_eq!(payloads(&mut scene), ["1", "1", "2", "1"]);
 }
 
+pub fn messages_of_a_source_that_differ_in_their_fields_arrive_whole(subject: &mut dyn Subject) {
+    let mut scene = Scene::new(subject, 1, 100);
+    assert_eq!(accepted(&mut scene, "a", &[stamp(1, 2)]), [true]);
+    // Number of attributes of each, and whether it is for one group only.
+    let unlike = [
+        (0, false),
+        (0, false),
+        (2, false),
+        (1, true),
+        (2, false),
+        (0, true),
+    ];
+    let messages = (1..).zip(unlike).map(|(seq, (attributes, only))| {
+        let named = (0..attributes).map(|n| (format!("a{n}"), format!("{seq}")));
+        let payload = seq.to_string().into_bytes();
+        let content = Content::new("k", payload, named.collect(), limits::PAYLOAD_BYTES_MAX);
+        Sourced {
+            stamp: stamp(1, seq),
+            content: content.expect("a message"),
+            only: only.then(|| group("billing")),
+        }
+    });
+    let messages: Vec<_> = messages.collect();
+    let reply = append_from(&mut scene, "a", messages.clone());
+    let AppendFromReply::Accepted { ids } = reply else {
+        panic!("{reply:?}");
+    };
+    // The first two were there already.
+    let new: Vec<_> = ids.iter().map(Option::is_some).collect();
+    assert_eq!(new, [false, false, true, true, true, true]);
+    let log = scene.subject.log(&scene.stream.clone(), P0);
+    for (entry, sent) in log.into_iter().skip(1).zip(&messages[2..]) {
+        match entry::decode(entry, usize::MAX) {
+            Entry::Ours { content, only, .. } => {
+                assert_eq!((&content, &only), (&sent.content, &sent.only));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(scene.log_ids().len(), 5);
+}
+
 pub fn a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing(
     subject: &mut dyn Subject,
 ) {
