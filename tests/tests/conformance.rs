@@ -101,7 +101,9 @@ cases! {
         a_commit_may_ack_an_id_that_is_no_entry,
         a_failed_attempt_is_recorded_without_an_ack_and_outlives_its_owner,
         a_takeover_counts_against_the_first_message_that_is_not_acked,
-        a_commit_may_halt_the_partition_and_a_resume_forgets_the_attempts;
+        a_commit_may_halt_the_partition_and_a_resume_forgets_the_attempts,
+        a_commit_may_say_which_version_handles_by_now,
+        a_crash_counts_under_the_version_that_the_lease_has_for_its_entry;
     deploy:
         bytes_are_kept_by_their_digest_and_no_others,
         damaged_bytes_are_told_and_mended_by_the_next_store,

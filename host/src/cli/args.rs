@@ -167,6 +167,10 @@ pub(crate) struct RunArgs {
     /// What the handler may touch: state, emit=STREAM, http=https://HOST; may be repeated
     #[arg(long, value_name = "GRANT", requires = "module")]
     pub(crate) grant: Vec<String>,
+    /// Bytes of messages that it may hold that are read and not yet let go, over all partitions, such as
+    /// 256MiB
+    #[arg(long, value_name = "SIZE", env = "SEGMENTER_READ_AHEAD", value_parser = crate::config::read_ahead)]
+    pub(crate) read_ahead: Option<usize>,
     /// Writes a WebAssembly core dump of each trap into this folder, at most 10 in a run
     #[arg(long, value_name = "DIR")]
     pub(crate) coredump: Option<PathBuf>,

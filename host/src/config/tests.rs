@@ -229,6 +229,29 @@ fn how_much_a_handler_may_keep_and_emit_is_read_and_checked() {
 }
 
 #[test]
+fn how_much_a_host_may_read_ahead_is_read_and_checked() {
+    let with = |text: &str| format!("{text}\n{WHOLE}");
+    let read = |text: &str| Config::parse(&with(text), Path::new("")).map(|c| c.read_ahead);
+    assert_eq!(read("").unwrap(), READ_AHEAD_BYTES);
+    assert_eq!(read("read_ahead = \"64MiB\"").unwrap(), 64 << 20);
+    check(
+        &with("read_ahead = \"512KiB\""),
+        &["line 1", "read_ahead is 512KiB", "1MiB to 1024GiB"],
+    );
+    check(&with("read_ahead = 64"), &["read_ahead", "bare number 64;"]);
+    check(
+        &with("read_ahed = \"64MiB\""),
+        &["line 1", "read_ahed", "mean \"read_ahead\""],
+    );
+    // A flag and a variable say the same.
+    assert_eq!(read_ahead("64MiB"), Ok(64 << 20));
+    for (text, says) in [("64", "no unit"), ("1KiB", "1MiB to 1024GiB")] {
+        let error = read_ahead(text).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
 fn attempts_and_what_follows_them_are_read_and_checked() {
     let with =
         |text: &str| WHOLE.replacen("[handler.retry]", &format!("[handler.retry]\n{text}"), 1);

@@ -170,3 +170,81 @@ fn folders(grants: &Grants) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use segmenter_wasm::{EngineConfig, Folder};
+
+    use super::*;
+    use crate::config::Config;
+
+    /// The smallest component: it exports nothing.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn loader() -> Loader {
+        let config = EngineConfig {
+            cache_dir: None,
+            memory_bytes_max: 64 << 20,
+            table_elements_max: 100_000,
+            instances_max: 2,
+            core_dump_dir: None,
+        };
+        Loader::new(Engine::new(config).unwrap())
+    }
+
+    fn settings() -> Settings {
+        let text = "[[handler]]\nname='h'\nstream='s'\ngroup='g'\nmodule='m.wasm'";
+        let config = Config::parse(text, "".as_ref()).unwrap();
+        Settings::of(&config.handlers[0])
+    }
+
+    async fn refused(bytes: &[u8], expected: Option<&[u8]>, settings: Settings) -> Refusal {
+        let expected = expected.map(version_of);
+        let bytes = Arc::new(bytes.to_vec());
+        let loader = loader();
+        let loaded = loader.load(bytes, expected, settings, Priority::Aside);
+        match loaded.await {
+            Err(refusal) => refusal,
+            Ok(module) => panic!("{} was loaded", module.version()),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_step_refuses_with_its_reason_and_in_this_order() {
+        let refusal = refused(EMPTY, Some(b"other"), settings()).await;
+        assert_eq!(refusal.step, Step::Digest);
+        assert!(refusal.why.contains(version_of(b"other").as_str()));
+
+        let mut allowed = settings();
+        allowed.allow = Some([version_of(b"other")].into());
+        let refusal = refused(EMPTY, None, allowed.clone()).await;
+        assert_eq!(refusal.step, Step::Allow);
+        assert!(refusal.why.contains(version_of(EMPTY).as_str()));
+        assert!(refusal.to_string().contains("`allow`"), "{refusal}");
+
+        let mut large = settings();
+        large.limits.memory_bytes += 1;
+        let refusal = refused(EMPTY, None, large).await;
+        assert_eq!(refusal.step, Step::Settings);
+        assert!(refusal.why.contains("restart"), "{refusal}");
+
+        let mut gone = settings();
+        gone.grants.files = vec![Folder {
+            host: "/nowhere".into(),
+            guest: "/data".to_owned(),
+            write: false,
+        }];
+        let refusal = refused(EMPTY, None, gone).await;
+        assert_eq!(refusal.step, Step::Settings);
+        assert!(refusal.why.contains("/nowhere"), "{refusal}");
+
+        // Whoever is allowed may still be no WebAssembly.
+        allowed.allow = Some([version_of(&EMPTY[..7])].into());
+        let refusal = refused(&EMPTY[..7], None, allowed).await;
+        assert_eq!(refusal.step, Step::Compile);
+
+        let refusal = refused(EMPTY, Some(EMPTY), settings()).await;
+        assert_eq!(refusal.step, Step::Link);
+        assert!(refusal.why.contains("another world"), "{refusal}");
+    }
+}

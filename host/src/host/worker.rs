@@ -111,8 +111,7 @@ impl<H: Handler> Worker<H> {
         shared: Arc<Shared>,
         consumer: Consumer,
         partition: Partition,
-        mailbox: Mailbox,
-        inbox: mpsc::UnboundedReceiver<Event>,
+        (mailbox, inbox): (Mailbox, mpsc::UnboundedReceiver<Event>),
         reader: Arc<Reader>,
         relay: mpsc::UnboundedSender<relay::Event>,
         (published, running): (Published<H>, Running<H>),
@@ -174,7 +173,7 @@ impl<H: Handler> Worker<H> {
                 },
                 changed = self.trust.changed() => if changed.is_err() { return },
                 // Also where no message comes: the lease says what runs.
-                Ok(()) = self.published.changed() => {}
+                Ok(()) = self.published.changed() => self.published.mark_changed(),
                 () = clock::sleep_until(wake) => {}
             }
         }
@@ -346,7 +345,9 @@ impl<H: Handler> Worker<H> {
         let (shared, partition) = (self.shared.clone(), self.partition);
         let plan = &shared.plan;
         match command {
-            Command::Read { epoch, after } => self.reader.ask(partition, epoch, after),
+            Command::Read { epoch, after, room } => {
+                self.reader.ask(partition, epoch, after, room);
+            }
             Command::StopReading => self.reader.forget(partition),
             Command::Acquire { version } => {
                 let request = Request::Acquire(Acquire {

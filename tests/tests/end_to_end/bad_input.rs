@@ -302,6 +302,31 @@ fn a_module_that_is_none() {
 }
 
 #[test]
+fn a_module_that_is_not_allowed_does_not_run() {
+    let world = World::with_stream(1, 10);
+    let noop = guest("noop");
+    let checked = |allow: &str| {
+        let text = format!(
+            "[[handler]]\nname = \"h\"\nstream = \"s\"\ngroup = \"g\"\nmodule = {noop:?}\nallow = [{allow:?}]\n"
+        );
+        let path = file(&world, "allow.toml", text.as_bytes());
+        world.run(&["run", "-c", path.to_str().unwrap(), "--check"])
+    };
+    let other = "ab".repeat(32);
+    let ended = checked(&other);
+    let told = ended.stderr.clone();
+    refused(&ended, 1, &["handler h", "noop.wasm", "`allow`"]);
+    // It says which digest would have to stand there, and that one does.
+    let digest = told
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .find(|word| word.len() == 64)
+        .expect("a digest");
+    assert_ne!(digest, other);
+    checked(digest).ok();
+    refused(&checked(&digest[1..]), 2, &["allow", "64 hex digits"]);
+}
+
+#[test]
 fn a_broken_line_of_a_jsonl_file_is_named_and_the_lines_before_are_sent() {
     let world = World::with_stream(4, 100_000);
     let mut lines: Vec<String> = (1..=6_000)

@@ -14,6 +14,7 @@ mod failures_table;
 mod flow;
 mod load;
 mod operator;
+mod read_ahead;
 mod redrive;
 mod source;
 mod support;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use segmenter_tests::process::{self, Host, until};
 use serde_json::Value;
@@ -37,12 +36,8 @@ fn module(world: &World) -> PathBuf {
 
 fn start(world: &World, module: &Path, more: &[&str]) -> Host {
     let module = module.to_str().expect("UTF-8");
-    let args = [
-        "--format", "json", "run", module, "--stream", "s", "--group", "g",
-    ];
-    let mut host = Host::start(&world.url, &[&args, more].concat());
-    host.event("ready");
-    host
+    let args = [module, "--stream", "s", "--group", "g"];
+    Host::start(&world.url, &[&args, more].concat())
 }
 
 /// What every partition's lease says that it runs.
@@ -107,8 +102,7 @@ fn a_version_that_traps_is_rolled_back_by_itself_and_costs_no_message_an_attempt
     );
     std::fs::write(&config, text).expect("the folder is there");
     let config = config.to_str().expect("UTF-8");
-    let mut host = Host::start(&world.url, &["--format", "json", "run", "-c", config]);
-    host.event("ready");
+    let mut host = Host::start(&world.url, &["-c", config]);
     let mut sent = world.send_numbered(200, 20);
     world.until_acked(PARTITIONS, "g");
     let good = versions(&world)[&0].clone();
@@ -207,8 +201,7 @@ fn a_changed_configuration_swaps_instances_and_what_needs_a_restart_is_said() {
     };
     write("1s", "3s");
     let config_arg = config.to_str().expect("UTF-8");
-    let mut host = Host::start(&world.url, &["--format", "json", "run", "-c", config_arg]);
-    host.event("ready");
+    let mut host = Host::start(&world.url, &["-c", config_arg]);
     world.send_numbered(10, 10);
     world.until_acked(PARTITIONS, "g");
     // A guest that spins ends by the new deadline.

@@ -26,8 +26,14 @@ pub const APPEND_BATCH_MESSAGES_MAX: usize = 512;
 pub const APPEND_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Entries that one partition holds in memory between reader and handler.
 pub const QUEUE_ENTRIES_MAX: usize = 2_048;
-/// Bytes that one partition holds in memory between reader and handler, before its next read.
+/// Bytes that one partition holds in memory between reader and handler, before its next read; less if its
+/// share of what the host may read ahead is smaller.
 pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that an entry takes in memory beside its key, payload and attributes, about: what holds them.
+pub const ENTRY_OVERHEAD_BYTES: usize = 256;
+/// Bytes of messages that a host holds that are read and not yet let go, over all partitions of all its
+/// handlers, unless configured otherwise.
+pub const READ_AHEAD_BYTES: usize = 256 * 1024 * 1024;
 /// Entries of one partition in one reply.
 pub const READ_ENTRIES_MAX: usize = 1_024;
 /// Bytes that one reply to a reader aims at, over all its partitions.

@@ -1,5 +1,6 @@
-//! The host's own memory while guests fail: the same after many failures as after a tenth of them. A
-//! process of its own, because it is measured. `SEGMENTER_SOAK_CALLS` says how many calls of each kind.
+//! The host's own memory while guests fail, and while versions are swapped: the same after many as after a
+//! part of them. A process of its own, because it is measured. `SEGMENTER_SOAK_CALLS` says how many calls of
+//! each kind of failure.
 
 #[path = "components/guests.rs"]
 #[allow(dead_code)]
@@ -10,7 +11,11 @@ use std::time::{Duration, Instant};
 
 use segmenter_core::message::Message;
 use segmenter_core::outcome::{Fault, Outcome};
-use segmenter_wasm::{GuestLine, Instance, Limits, LogSink, Module, Tenure};
+use segmenter_wasm::{
+    Compiled, Engine, EngineConfig, Grants, GuestLine, Instance, Limits, LogSink, Module, Priority,
+    Tenure, version_of,
+};
+use tokio::sync::Mutex;
 
 use guests::{Guest, Kept, LIMITS, LOG, REJECT, RETRY_IN_70_MS, context, message};
 
@@ -22,6 +27,13 @@ const CALLS: u32 = 10_000;
 /// there are so many times fewer.
 const PER_WAIT: u32 = 10;
 const PER_SPIN: u32 = 100;
+
+/// From swap to swap.
+const SWAPS_EARLY: u32 = 100;
+const SWAPS: u32 = 500;
+
+/// One measures at a time.
+static MEASURING: Mutex<()> = Mutex::const_new(());
 
 struct Silent;
 impl LogSink for Silent {
@@ -69,6 +81,7 @@ fn is(fault: Fault) -> impl Fn(&Outcome) -> bool {
 
 #[tokio::test]
 async fn the_host_does_not_grow_while_guests_fail() {
+    let _alone = MEASURING.lock().await;
     let calls: u32 = match std::env::var("SEGMENTER_SOAK_CALLS") {
         Ok(text) => text.parse().expect("SEGMENTER_SOAK_CALLS is a number"),
         Err(_) => CALLS,
@@ -204,4 +217,80 @@ async fn the_host_does_not_grow_while_guests_fail() {
         }
     }
     assert!(over.is_empty(), "the host grew: {over:?}");
+}
+
+/// The same code as another version: with a custom section behind it.
+fn version(component: &[u8], n: u32) -> Vec<u8> {
+    let mut bytes = component.to_vec();
+    bytes.extend([0, 6, 1, b'v']);
+    bytes.extend(n.to_le_bytes());
+    bytes
+}
+
+#[tokio::test]
+async fn the_host_does_not_grow_while_versions_are_swapped() {
+    let _alone = MEASURING.lock().await;
+    let cache = tempfile::tempdir().expect("a folder");
+    let engine = Engine::new(EngineConfig {
+        cache_dir: Some(cache.path().to_path_buf()),
+        memory_bytes_max: 16 << 20,
+        table_elements_max: 1_000,
+        instances_max: 8,
+        core_dump_dir: None,
+    })
+    .expect("an engine");
+    // Some code, so that compiling goes on in several threads.
+    let mut parts = String::from(LOG);
+    for n in 0..40 {
+        parts.push_str(&format!(
+            "(func $f{n} (export \"f{n}\") (param i32) (result i32)
+               (i32.add (local.get 0) (i32.mul (local.get 0) (i32.const {n}))))"
+        ));
+    }
+    let component = Guest {
+        parts: &parts,
+        ..Guest::default()
+    }
+    .component();
+    let mut running: Vec<Instance> = Vec::new();
+    let (mut early, mut live_max) = (0, 0);
+    let started = Instant::now();
+    for swap in 1..=SWAPS {
+        let bytes = version(&component, swap);
+        let digest = version_of(&bytes);
+        let compiled =
+            Compiled::new(&engine, &bytes, digest, Priority::Aside).expect("it compiles");
+        let module = compiled.link(LIMITS, Grants::default()).expect("it links");
+        drop(compiled);
+        module.probe().await.expect("a first instance");
+        live_max = live_max.max(engine.modules_live());
+        // Partitions switch one after the other.
+        for partition in 0..3 {
+            let tenure = module.tenure(context(), Arc::new(Silent), Arc::<Kept>::default());
+            if running.len() > partition {
+                drop(running.remove(0));
+            }
+            let mut instance = module.instantiate(&tenure).await.expect("an instance");
+            assert_eq!(
+                instance.call(&message()).await,
+                Outcome::Ok(Default::default())
+            );
+            running.push(instance);
+        }
+        if swap == SWAPS_EARLY {
+            early = rss_kib();
+        }
+    }
+    let late = rss_kib();
+    let seconds = started.elapsed().as_secs_f64();
+    println!("swaps: {SWAPS}, {early} KiB at {SWAPS_EARLY}, {late} KiB at the end, {seconds:.1} s");
+    // The one that goes and the one that comes.
+    assert_eq!(live_max, 2);
+    assert_eq!(engine.modules_live(), 1, "instances hold it");
+    drop(running);
+    assert_eq!(engine.modules_live(), 0);
+    assert!(
+        late <= early + GROWTH_KIB_MAX,
+        "the host grew from {early} to {late} KiB"
+    );
 }

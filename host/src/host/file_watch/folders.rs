@@ -32,9 +32,20 @@ impl Folders {
     /// Signs go to `wakes`, as long as there is room: who finds it full looks for itself.
     /// The error is for people; without events it goes on.
     pub(super) fn new(wakes: SyncSender<Wake>) -> (Folders, Option<String>) {
+        let mut writing = None;
         let handle = move |event: notify::Result<notify::Event>| {
             for wake in translated(event) {
-                let _ = wakes.try_send(wake);
+                // A large file is thousands of writes: once is enough until something else happens.
+                let path = match &wake {
+                    Wake::Entry { path, sign, .. } if *sign == Sign::Writing => Some(path.clone()),
+                    _ => None,
+                };
+                if path.is_some() && path == writing {
+                    continue;
+                }
+                if wakes.try_send(wake).is_ok() {
+                    writing = path;
+                }
             }
         };
         let (watcher, error) = match notify::recommended_watcher(handle) {

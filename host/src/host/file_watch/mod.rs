@@ -170,7 +170,7 @@ impl Looker {
             more += 1;
         }
         if more >= WAKES_MAX - 1 {
-            self.settling.sign(clock::now(), Sign::Changed);
+            self.wake(Wake::Lost)?;
         }
         match self.out.is_closed() {
             true => Err(Unheard),
@@ -182,7 +182,8 @@ impl Looker {
     fn wake(&mut self, wake: Wake) -> Result<bool> {
         let sign = match wake {
             Wake::Stop => return Err(Unheard),
-            Wake::Lost => Sign::Changed,
+            // In doubt somebody is in the middle of it.
+            Wake::Lost => Sign::Writing,
             Wake::Entry { path, sign, .. } if path == self.trail.file => sign,
             Wake::Entry { path, .. } if self.trail.links.contains(&path) => Sign::Changed,
             Wake::Entry { path, removed, .. } => {

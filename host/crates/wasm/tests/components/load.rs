@@ -1,6 +1,8 @@
 //! What is refused, and how it is told.
 
-use segmenter_wasm::{Engine, EngineConfig, Grants, LoadError, Module};
+use segmenter_wasm::{
+    Compiled, Engine, EngineConfig, Grants, Limits, LoadError, Module, Priority, version_of,
+};
 
 use crate::guests::{Guest, LIMITS, load};
 
@@ -134,4 +136,68 @@ async fn a_module_that_was_compiled_before_comes_from_the_cache() {
     assert_eq!(module.version().as_str().len(), 64);
     let made = again.probe().await;
     assert!(made.is_ok());
+}
+
+#[test]
+fn what_is_wanted_by_many_at_once_is_compiled_once() {
+    let cache = tempfile::tempdir().unwrap();
+    // As several hosts on a machine: each has an engine, all have one cache.
+    let engines: Vec<Engine> = (0..4)
+        .map(|_| {
+            Engine::new(EngineConfig {
+                cache_dir: Some(cache.path().to_path_buf()),
+                memory_bytes_max: 1 << 20,
+                table_elements_max: 1_000,
+                instances_max: 1,
+                core_dump_dir: None,
+            })
+            .unwrap()
+        })
+        .collect();
+    let bytes = Guest::default().component();
+    std::thread::scope(|scope| {
+        for engine in &engines {
+            scope.spawn(|| {
+                let version = version_of(&bytes);
+                let compiled = Compiled::new(engine, &bytes, version, Priority::Aside).unwrap();
+                compiled.link(LIMITS, Grants::default()).unwrap();
+            });
+        }
+    });
+    let hits: usize = engines.iter().map(Engine::cache_hits).sum();
+    assert_eq!(hits, engines.len() - 1);
+}
+
+#[test]
+fn code_is_compiled_once_and_linked_under_any_settings() {
+    let engine = crate::guests::engine();
+    let bytes = Guest::default().component();
+    let compiled = Compiled::new(&engine, &bytes, version_of(&bytes), Priority::Start).unwrap();
+    assert_eq!(engine.modules_live(), 0);
+    let one = compiled.link(LIMITS, Grants::default()).unwrap();
+    let two = compiled.link(LIMITS, Grants::default()).unwrap();
+    assert_eq!((one.version(), engine.modules_live()), (two.version(), 2));
+    drop((one.clone(), one));
+    assert_eq!(engine.modules_live(), 1);
+}
+
+#[test]
+fn limits_above_what_the_engine_was_made_for_need_a_restart() {
+    let engine = crate::guests::engine();
+    assert_eq!(engine.allocator(), "pooling");
+    assert!(engine.fits(&LIMITS).is_ok());
+    let more = Limits {
+        memory_bytes: 17 << 20,
+        ..LIMITS
+    };
+    let refused = engine.fits(&more).unwrap_err().to_string();
+    assert!(
+        refused.contains("limits.memory is 17825792") && refused.contains("restart"),
+        "{refused}"
+    );
+    let more = Limits {
+        table_elements: 1_001,
+        ..LIMITS
+    };
+    assert!(engine.fits(&more).is_err());
 }
