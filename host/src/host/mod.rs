@@ -13,6 +13,7 @@ mod prepare;
 pub(crate) mod random;
 pub(crate) mod relay;
 mod reload;
+mod shadow;
 mod signals;
 mod supervisor;
 mod targets;

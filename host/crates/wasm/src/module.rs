@@ -275,6 +275,16 @@ impl Module {
     }
 
     pub async fn instantiate(&self, tenure: &Tenure) -> Result<Instance, InstantiateError> {
+        self.make(tenure.clone()).await
+    }
+
+    /// An instance whose calls see the tenure as it is and leave no trace: what they change goes with their
+    /// outcome and nowhere else, HTTP requests are refused, folders are read-only, lines are marked.
+    pub async fn shadow(&self, tenure: &Tenure) -> Result<Instance, InstantiateError> {
+        self.make(tenure.for_shadow()).await
+    }
+
+    async fn make(&self, tenure: Tenure) -> Result<Instance, InstantiateError> {
         let Inner {
             limits,
             grants,
@@ -284,7 +294,7 @@ impl Module {
             version,
         } = &*self.0;
         let (version, grants, live) = (version.clone(), grants.clone(), live.clone());
-        Instance::new(engine, pre, version, *limits, grants, tenure.clone(), live).await
+        Instance::new(engine, pre, version, *limits, grants, tenure, live).await
     }
 }
 
