@@ -139,3 +139,94 @@ impl<H: Handler> Shadowing<H> {
         Some(format!("{}: {reason}", fault.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use segmenter_core::effects::Effects;
+    use segmenter_core::lease::Epoch;
+    use segmenter_core::message::{Content, EntryId};
+    use segmenter_core::names::{Partition, Version};
+
+    use super::*;
+
+    /// Nothing here calls it.
+    struct Never(Version);
+
+    impl Handler for Never {
+        type Instance = Never;
+        type Tenure = ();
+        fn version(&self) -> &Version {
+            &self.0
+        }
+        fn limits(&self) -> CallLimits {
+            unreachable!()
+        }
+        fn tenure(&self, _: Partition, _: Epoch) {}
+        async fn instantiate(&self, (): &()) -> Result<Never, String> {
+            unreachable!()
+        }
+        async fn shadow(&self, (): &()) -> Result<Never, String> {
+            unreachable!()
+        }
+    }
+
+    impl Instance for Never {
+        async fn call(&mut self, _: &Message) -> Outcome {
+            unreachable!()
+        }
+        fn is_dead(&self) -> bool {
+            unreachable!()
+        }
+    }
+
+    fn shadowing() -> Shadowing<Never> {
+        let version = Version::new("v2").expect("a name");
+        let live = Arc::new(Live::new(Never(version)));
+        Shadowing::new(Arc::new(Shadow::new(live)))
+    }
+
+    fn message() -> Message {
+        Message {
+            id: EntryId { ms: 7, seq: 1 },
+            partition: Partition(3),
+            attempt: 1,
+            content: Content::new("k", Vec::new(), Vec::new(), 1).expect("a message"),
+        }
+    }
+
+    fn broken() -> Outcome {
+        Outcome::Broken {
+            fault: Fault::Trap,
+            reason: "unreachable".to_owned(),
+        }
+    }
+
+    #[test]
+    fn after_a_few_calls_that_it_alone_broke_it_is_not_called_any_more_and_that_is_told_once() {
+        let mut shadowing = shadowing();
+        let ok = Outcome::Ok(Effects::default());
+        // Neither a message that breaks both, nor a live call that was cut off, speaks against it.
+        for live in [&broken(), &Outcome::Cancelled] {
+            for _ in 0..2 * BROKEN_MAX {
+                assert_eq!(shadowing.compare(&message(), live, &broken()), None);
+            }
+        }
+        for _ in 1..BROKEN_MAX {
+            assert_eq!(shadowing.compare(&message(), &ok, &ok), None);
+            assert_eq!(shadowing.compare(&message(), &ok, &broken()), None);
+            assert!(shadowing.is_called());
+        }
+        let why = shadowing.compare(&message(), &ok, &broken());
+        assert_eq!(why.as_deref(), Some("trap: unreachable"));
+        assert!(!shadowing.is_called());
+        let found = shadowing.shadow.found();
+        let same = 2 * BROKEN_MAX + (BROKEN_MAX - 1);
+        assert_eq!(found.same, u64::from(same), "those cut off are not counted");
+        assert_eq!(found.outcome, u64::from(BROKEN_MAX));
+        assert_eq!(found.differed(), found.outcome);
+        assert_eq!(
+            found.example,
+            "partition 3 message 7-1: outcome: live ok, shadow trap (\"unreachable\")"
+        );
+    }
+}

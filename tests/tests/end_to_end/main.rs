@@ -15,6 +15,7 @@ mod flow;
 mod load;
 mod operator;
 mod redrive;
+mod shadow;
 mod source;
 mod support;
 mod swap;
