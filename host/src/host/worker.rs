@@ -113,8 +113,7 @@ impl<H: Handler> Worker<H> {
         shared: Arc<Shared>,
         consumer: Consumer,
         partition: Partition,
-        mailbox: Mailbox,
-        inbox: mpsc::UnboundedReceiver<Event>,
+        (mailbox, inbox): (Mailbox, mpsc::UnboundedReceiver<Event>),
         reader: Arc<Reader>,
         relay: mpsc::UnboundedSender<relay::Event>,
         (published, running): (Published<H>, Running<H>),
@@ -419,7 +418,9 @@ impl<H: Handler> Worker<H> {
         let (shared, partition) = (self.shared.clone(), self.partition);
         let plan = &shared.plan;
         match command {
-            Command::Read { epoch, after } => self.reader.ask(partition, epoch, after),
+            Command::Read { epoch, after, room } => {
+                self.reader.ask(partition, epoch, after, room);
+            }
             Command::StopReading => self.reader.forget(partition),
             Command::Acquire { version } => {
                 let request = Request::Acquire(Acquire {

@@ -15,7 +15,7 @@ mod gaps;
 mod judge;
 mod plan;
 mod producers;
-mod proxy;
+pub mod proxy;
 mod record;
 mod report;
 mod run;

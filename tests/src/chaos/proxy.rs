@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     Pass,
     /// Each chunk waits so long, in both directions.
     Delay(Duration),
@@ -16,7 +16,7 @@ pub(super) enum Mode {
     Blackhole,
 }
 
-pub(super) struct Proxy {
+pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
 }
@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const CHUNK_BYTES: usize = 64 << 10;
 
 impl Proxy {
-    pub(super) fn start(upstream: u16) -> Proxy {
+    pub fn start(upstream: u16) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let shared = Arc::new(Shared {
@@ -62,27 +62,27 @@ impl Proxy {
         Proxy { port, shared }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: Mode) {
         *self.shared.mode.lock().expect("no panic") = mode;
         self.shared.changed.notify_all();
     }
 
     /// Breaks every connection: of what comes next, half is passed on.
-    pub(super) fn cut(&self) {
+    pub fn cut(&self) {
         self.shared.cuts.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Connections that were broken inside of what was sent, so far.
-    pub(super) fn cut_in_mid_frame(&self) -> u64 {
+    pub fn cut_in_mid_frame(&self) -> u64 {
         self.shared.mid_frame.load(Ordering::SeqCst)
     }
 
     /// Chunks and connections that a blackhole held back, so far.
-    pub(super) fn held_back(&self) -> u64 {
+    pub fn held_back(&self) -> u64 {
         self.shared.held.load(Ordering::SeqCst)
     }
 }

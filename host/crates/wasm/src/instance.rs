@@ -22,7 +22,7 @@ use crate::diagnosis::{self, CoreDumps, Diagnosis};
 use crate::engine::Engine;
 use crate::grants::Grants;
 use crate::limiter::{Limiter, MEMORIES_MAX, Refused, TABLES_MAX};
-use crate::module::{Limits, Live, PartitionContext, Recycle};
+use crate::module::{Limits, Live, PartitionContext, Recycle, Targets};
 use crate::output::{self, Output};
 use crate::tenure::Tenure;
 
@@ -34,12 +34,19 @@ const RESOURCES_MAX: usize = 10_000;
 #[error("no instance: {0}")]
 pub struct InstantiateError(String);
 
+/// What an instance may touch.
+pub(crate) struct Granted {
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) targets: Targets,
+}
+
 /// What the host keeps for one instance.
 pub(crate) struct State {
     pub(crate) context: PartitionContext,
     pub(crate) version: Version,
     pub(crate) output: Output,
     pub(crate) grants: Arc<Grants>,
+    pub(crate) targets: Targets,
     pub(crate) limits: Limits,
     pub(crate) tenure: Tenure,
     /// What the call has changed so far; none: there is no call.
@@ -78,10 +85,11 @@ impl Instance {
         pre: &MessageHandlerPre<State>,
         version: Version,
         limits: Limits,
-        grants: Arc<Grants>,
+        granted: Granted,
         tenure: Tenure,
         live: Live,
     ) -> Result<Instance, InstantiateError> {
+        let Granted { grants, targets } = granted;
         let context = tenure.context().clone();
         let shadow = tenure.is_shadow();
         let output = Output::new(tenure.sink(), context.partition, limits.log_bytes, shadow);
@@ -94,6 +102,7 @@ impl Instance {
             output: output.clone(),
             http: Http::new(grants.clone(), output.clone(), shadow),
             grants,
+            targets,
             limits,
             tenure,
             draft: None,

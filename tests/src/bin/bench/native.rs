@@ -6,7 +6,6 @@ use segmenter::host::{CallLimits, Handler, Instance, Plan, serve_native};
 use segmenter::output::Format;
 use segmenter_core::effects::Effects;
 use segmenter_core::lease::Epoch;
-use segmenter_core::limits;
 use segmenter_core::message::Message;
 use segmenter_core::names::{Partition, StreamId, Version};
 use segmenter_core::outcome::Outcome;
@@ -65,7 +64,6 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
             session_timeout: segmenter::config::SESSION_TIMEOUT,
             drain_timeout: Duration::from_secs(10),
             retry: segmenter::config::BACKOFF,
-            payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: Default::default(),
         };
         serve_native(broker, plan, Noop("native".parse()?), Format::Json).await?;

@@ -6,7 +6,7 @@ use segmenter_core::effects::Effects;
 use segmenter_core::outcome::Outcome;
 use segmenter_wasm::{Grants, Instance};
 
-use crate::guests::{Guest, LOG, SAY, World, asking, end_by_attempt};
+use crate::guests::{Guest, LOG, SAY, World, asking, end_by_attempt, targets};
 
 const IMPORTS: &str = r#"
   (import "segmenter:handler/state@0.1.0" "get" (func $get (param i32 i32 i32)))
@@ -170,7 +170,11 @@ async fn a_failed_call_leaves_no_trace_and_state_outlives_an_instance() {
         world.lines.clone(),
         world.kept.clone(),
     );
-    let mut fresh = world.module.instantiate(&next).await.expect("an instance");
+    let mut fresh = world
+        .module
+        .instantiate(&next, targets())
+        .await
+        .expect("an instance");
     world.lines.take();
     let outcome = fresh.call(&asking(1, "n", "g")).await;
     assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
