@@ -13,11 +13,14 @@ use segmenter_core::rollout::{HostReport, Mode, Share, Verdict};
 use segmenter_core::time::Duration;
 use segmenter_redis::version_of;
 
+/// A host, and what it reads for whom.
+type Reporter = (MemberId, StreamName, GroupName);
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Deploys {
     modules: BTreeMap<(Namespace, Version), Vec<u8>>,
     handlers: BTreeMap<HandlerId, Handler>,
-    reports: BTreeMap<HandlerId, BTreeMap<(MemberId, StreamName, GroupName), (u64, HostReport)>>,
+    reports: BTreeMap<HandlerId, BTreeMap<Reporter, (u64, HostReport)>>,
     news: Vec<HandlerId>,
 }
 

@@ -107,7 +107,7 @@ fn a_file_sent_through_kills_cuts_and_restarts_is_there_once_and_in_order() {
     world.create("s", 4, 100_000);
     let path = file(&world, &lines(COUNT, 100));
     let args = ["--jsonl", &path, "--id", "loader:1"];
-    let proxy = Proxy::start(world.server.port());
+    let proxy = Proxy::start(world.server.port(), None);
     proxy.set(Mode::Delay(Duration::from_millis(5)));
     let mut send = start(&proxy.url(), &args);
     let mut hit = 0;

@@ -221,7 +221,7 @@ fn current(info: &HandlerInfo, version: &Version) -> Look {
 
 /// It is neither on trial nor current: the history says why.
 fn what_became(history: &[Happened], version: &Version, revision: u64, info: &HandlerInfo) -> Look {
-    let after = history.iter().filter(|h| h.revision > revision);
+    let mut after = history.iter().filter(|h| h.revision > revision);
     let ended = after.clone().find(|h| h.version == *version);
     match ended.map(|h| (h.change, h)) {
         Some((Change::RolledBack, h)) => {
@@ -241,7 +241,7 @@ fn what_became(history: &[Happened], version: &Version, revision: u64, info: &Ha
         _ => {
             let current = short(&info.wanted.current);
             let last = after
-                .last()
+                .next_back()
                 .map_or_else(String::new, |h| format!(" by {}", h.by));
             Look::ended(
                 "replaced",

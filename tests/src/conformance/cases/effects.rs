@@ -143,7 +143,7 @@ pub fn emitted_messages_that_differ_in_target_and_attributes_keep_their_order(
     let mut held = scene.acquire("a");
     // Target and number of attributes of each: both change, one at a time and together.
     let unlike = [("x", 0), ("x", 0), ("x", 2), ("y", 2), ("y", 0), ("x", 1)];
-    let emits: Vec<_> = (1..).zip(unlike).map(|(seq, (to, attributes))| {
+    let emits = (1..).zip(unlike).map(|(seq, (to, attributes))| {
         let named = (0..attributes).map(|n| (format!("a{n}"), format!("{seq}")));
         let payload = seq.to_string().into_bytes();
         let content = Content::new("k", payload, named.collect(), limits::PAYLOAD_BYTES_MAX);
