@@ -14,6 +14,7 @@ pub(crate) mod random;
 mod read_ahead;
 pub(crate) mod relay;
 mod reload;
+mod shadow;
 mod signals;
 mod supervisor;
 mod targets;

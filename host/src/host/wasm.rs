@@ -75,6 +75,13 @@ impl Handler for WasmHandler {
             Err(error) => Err(error.to_string()),
         }
     }
+
+    async fn shadow(&self, tenure: &Tenure) -> Result<WasmInstance, String> {
+        match self.module.shadow(tenure, self.targets.clone()).await {
+            Ok(instance) => Ok(WasmInstance(instance)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// The state of one partition, as it lies in Redis.

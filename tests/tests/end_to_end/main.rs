@@ -18,6 +18,7 @@ mod operator;
 mod payload_max;
 mod read_ahead;
 mod redrive;
+mod shadow;
 mod source;
 mod support;
 mod swap;

@@ -91,15 +91,16 @@ impl Instance {
     ) -> Result<Instance, InstantiateError> {
         let Granted { grants, targets } = granted;
         let context = tenure.context().clone();
-        let output = Output::new(tenure.sink(), context.partition, limits.log_bytes);
-        let wasi = capabilities::wasi(&grants, &output).map_err(InstantiateError)?;
+        let shadow = tenure.is_shadow();
+        let output = Output::new(tenure.sink(), context.partition, limits.log_bytes, shadow);
+        let wasi = capabilities::wasi(&grants, &output, shadow).map_err(InstantiateError)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let state = State {
             context,
             version,
             output: output.clone(),
-            http: Http::new(grants.clone(), output.clone()),
+            http: Http::new(grants.clone(), output.clone(), shadow),
             grants,
             targets,
             limits,
@@ -128,7 +129,8 @@ impl Instance {
                 return Ok(Instance {
                     store,
                     guest,
-                    core_dumps: engine.core_dumps.clone(),
+                    // The name of one says partition and message: it would be taken for the live version's.
+                    core_dumps: engine.core_dumps.clone().filter(|_| !shadow),
                     limits,
                     messages: 0,
                     dead: false,

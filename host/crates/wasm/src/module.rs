@@ -286,6 +286,20 @@ impl Module {
         tenure: &Tenure,
         targets: Targets,
     ) -> Result<Instance, InstantiateError> {
+        self.make(tenure.clone(), targets).await
+    }
+
+    /// An instance whose calls see the tenure as it is and leave no trace: what they change goes with their
+    /// outcome and nowhere else, HTTP requests are refused, folders are read-only, lines are marked.
+    pub async fn shadow(
+        &self,
+        tenure: &Tenure,
+        targets: Targets,
+    ) -> Result<Instance, InstantiateError> {
+        self.make(tenure.for_shadow(), targets).await
+    }
+
+    async fn make(&self, tenure: Tenure, targets: Targets) -> Result<Instance, InstantiateError> {
         let Inner {
             limits,
             grants,
@@ -299,7 +313,7 @@ impl Module {
             grants: grants.clone(),
             targets,
         };
-        Instance::new(engine, pre, version, *limits, granted, tenure.clone(), live).await
+        Instance::new(engine, pre, version, *limits, granted, tenure, live).await
     }
 }
 

@@ -30,6 +30,9 @@ impl Handler for Noop {
     async fn instantiate(&self, _: &()) -> Result<Noop, String> {
         Ok(Noop(self.0.clone()))
     }
+    async fn shadow(&self, tenure: &()) -> Result<Noop, String> {
+        self.instantiate(tenure).await
+    }
 }
 
 impl Instance for Noop {

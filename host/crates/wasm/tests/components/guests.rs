@@ -307,6 +307,11 @@ impl World {
         made.expect("an instance")
     }
 
+    pub(crate) async fn shadow(&self) -> Instance {
+        let made = self.module.shadow(&self.tenure, targets()).await;
+        made.expect("an instance")
+    }
+
     /// Calls, in a new instance if the last one is dead, and takes what the guest logged.
     pub(crate) async fn call(
         &self,
@@ -429,8 +434,10 @@ impl LogSink for Lines {
             attempt,
             level,
             text,
+            shadow,
         } = line;
-        let text = format!("{partition} {id} {attempt} {}: {text}", level.as_str());
+        let of = if *shadow { " shadow" } else { "" };
+        let text = format!("{partition} {id} {attempt} {}{of}: {text}", level.as_str());
         self.0.lock().unwrap().push(text);
     }
 }

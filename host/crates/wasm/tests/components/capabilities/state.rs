@@ -195,6 +195,38 @@ async fn effects_are_those_of_the_call() {
 }
 
 #[tokio::test]
+async fn a_shadow_sees_the_state_of_the_live_version_and_leaves_no_trace_in_it() {
+    let world = world();
+    let (live, shadow) = (&mut world.instance().await, &mut world.shadow().await);
+    for total in ["07", "14", "21"] {
+        // It is called first, and again: whatever it does, it begins with what the live version left.
+        for _ in 0..2 {
+            let (told, effects) = changes(&world, shadow, "n", "i").await;
+            assert_eq!(told, total);
+            let number = effects.state["n"].clone().expect("a value");
+            assert_eq!(number, total.trim_start_matches('0').as_bytes());
+        }
+        assert_eq!(does(&world, live, "n", "i").await, total);
+        changes(&world, shadow, "n", "d").await;
+        changes(&world, shadow, "m", "sx").await;
+        let kept = total.trim_start_matches('0');
+        assert_eq!(does(&world, live, "n", "g").await, kept);
+        assert_eq!(does(&world, live, "m", "g").await, "none");
+    }
+    assert_eq!(
+        world.kept.loads.load(Ordering::Relaxed),
+        1,
+        "both have one memory"
+    );
+    shadow.call(&asking(1, "n", "g")).await;
+    live.call(&asking(1, "n", "g")).await;
+    assert_eq!(
+        world.lines.all(),
+        ["5 7-1 1 info shadow: 21", "5 7-1 1 info: 21"]
+    );
+}
+
+#[tokio::test]
 async fn a_source_that_is_away_is_told_and_asked_again() {
     let world = world();
     let instance = &mut world.instance().await;
