@@ -59,6 +59,9 @@ enum Command {
         rate: u32,
         #[arg(long, default_value_t = 1_000, value_name = "MS")]
         session_timeout_ms: u64,
+        /// Proves that a run notices: the commit script loses its fence on the way, and the run must fail by that
+        #[arg(long)]
+        without_fence: bool,
     },
     /// Simulates groups in virtual time with faults: `--seed N`, or `--seeds A..B` (B excluded)
     Sim {
@@ -103,16 +106,20 @@ fn main() -> ExitCode {
             partitions,
             rate,
             session_timeout_ms,
-        } => measure::run(
-            "chaos",
-            &[
+            without_fence,
+        } => {
+            let mut args = vec![
                 format!("--seed={seed}"),
                 format!("--seconds={seconds}"),
                 format!("--partitions={partitions}"),
                 format!("--rate={rate}"),
                 format!("--session-timeout-ms={session_timeout_ms}"),
-            ],
-        ),
+            ];
+            if without_fence {
+                args.push("--without-fence".to_owned());
+            }
+            measure::run("chaos", &args)
+        }
         Command::Scale => measure::run("scale", &[]),
         Command::Idle { minutes } => {
             measure::run("idle", &["--minutes".to_owned(), minutes.to_string()])

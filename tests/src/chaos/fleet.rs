@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 
 use super::clock::now_us;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Replacement};
 use super::record::{self, Handled};
 use crate::process;
 
@@ -84,16 +84,24 @@ pub(super) struct Fleet {
     upstream: u16,
     config: PathBuf,
     logs: PathBuf,
+    /// What every host is to say instead of something else; all are behind proxies then.
+    replacement: Option<Replacement>,
 }
 
 impl Fleet {
-    pub(super) fn new(port: u16, config: PathBuf, logs: PathBuf) -> Fleet {
+    pub(super) fn new(
+        port: u16,
+        config: PathBuf,
+        logs: PathBuf,
+        replacement: Option<Replacement>,
+    ) -> Fleet {
         Fleet {
             lives: Vec::new(),
             direct_url: format!("redis://127.0.0.1:{port}"),
             upstream: port,
             config,
             logs,
+            replacement,
         }
     }
 
@@ -105,7 +113,8 @@ impl Fleet {
     ) -> anyhow::Result<u32> {
         let number = u32::try_from(self.lives.len())?;
         let member = member.unwrap_or_else(|| format!("host-{number}"));
-        let proxy = behind_proxy.then(|| Arc::new(Proxy::start(self.upstream)));
+        let proxy = (behind_proxy || self.replacement.is_some())
+            .then(|| Arc::new(Proxy::start(self.upstream, self.replacement.clone())));
         let url = proxy
             .as_ref()
             .map_or(self.direct_url.clone(), |proxy| proxy.url());
@@ -164,6 +173,12 @@ impl Fleet {
 
     pub(super) fn alive(&self) -> usize {
         self.lives.iter().filter(|life| life.is_alive()).count()
+    }
+
+    /// How often hosts were made to say something else.
+    pub(super) fn replaced(&self) -> u64 {
+        let proxies = self.lives.iter().filter_map(|life| life.proxy.as_ref());
+        proxies.map(|proxy| proxy.replaced()).sum()
     }
 
     /// So many calls were logged until now.

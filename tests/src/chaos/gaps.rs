@@ -156,7 +156,6 @@ impl Partition<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::producers::Sent;
     use crate::chaos::record::What;
     use segmenter_core::message::EntryId;
 
@@ -178,6 +177,7 @@ mod tests {
                     key: 0,
                     number: u32::try_from(n).unwrap(),
                 },
+                number: n + 1,
             }
         };
         (0..1_000).map(line).collect()
@@ -193,12 +193,9 @@ mod tests {
         };
         let evidence = Evidence {
             log: vec![Vec::new()],
-            sent: Sent::default(),
-            handled: Vec::new(),
             incidents: kinds.iter().map(incident).collect(),
-            stalls: Vec::new(),
             session_us: SECOND,
-            epoch_us: 0,
+            ..Evidence::default()
         };
         measure(lines, &evidence.incidents, &evidence)
     }

@@ -1,6 +1,7 @@
-//! A TCP proxy in front of the server, through which one host speaks: it passes, delays, holds back
-//! or breaks in mid-frame. Knows bytes; must not know what they say.
+//! A TCP proxy in front of the server, through which one host speaks: it passes, delays, holds back,
+//! breaks in mid-frame, or says one word for another. Knows bytes; must not know what they mean.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +15,21 @@ pub(super) enum Mode {
     Delay(Duration),
     /// Connections are accepted and stay; nothing comes through until it ends, then everything does.
     Blackhole,
+    /// The same in one direction: what the server says comes through.
+    Mute,
+}
+
+/// A word of the client's that never gets to the server; another of the same length does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Replacement {
+    pub(super) word: String,
+    pub(super) by: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Requests,
+    Answers,
 }
 
 pub(super) struct Proxy {
@@ -23,6 +39,8 @@ pub(super) struct Proxy {
 
 struct Shared {
     upstream: u16,
+    replacement: Option<Replacement>,
+    replaced: AtomicU64,
     mode: Mutex<Mode>,
     changed: Condvar,
     /// Connections of an earlier cut are broken.
@@ -37,11 +55,16 @@ const LOOK: Duration = Duration::from_millis(100);
 const CHUNK_BYTES: usize = 64 << 10;
 
 impl Proxy {
-    pub(super) fn start(upstream: u16) -> Proxy {
+    pub(super) fn start(upstream: u16, replacement: Option<Replacement>) -> Proxy {
+        if let Some(Replacement { word, by }) = &replacement {
+            assert_eq!(word.len(), by.len(), "a frame names its length");
+        }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let shared = Arc::new(Shared {
             upstream,
+            replacement,
+            replaced: AtomicU64::new(0),
             mode: Mutex::new(Mode::Pass),
             changed: Condvar::new(),
             cuts: AtomicU64::new(0),
@@ -81,9 +104,14 @@ impl Proxy {
         self.shared.mid_frame.load(Ordering::SeqCst)
     }
 
-    /// Chunks and connections that a blackhole held back, so far.
+    /// Chunks and connections that were held back, so far.
     pub(super) fn held_back(&self) -> u64 {
         self.shared.held.load(Ordering::SeqCst)
+    }
+
+    /// How often a word was replaced, so far.
+    pub(super) fn replaced(&self) -> u64 {
+        self.shared.replaced.load(Ordering::SeqCst)
     }
 }
 
@@ -101,16 +129,16 @@ impl Shared {
         self.closed.load(Ordering::Relaxed)
     }
 
-    fn note_if_held(&self) {
-        if *self.mode.lock().expect("no panic") == Mode::Blackhole {
+    fn note_if_held(&self, direction: Direction) {
+        if holds(*self.mode.lock().expect("no panic"), direction) {
             self.held.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Until the blackhole ends; answers the mode then.
-    fn admitted(&self) -> Mode {
+    /// Until nothing is held back any more; answers the mode then.
+    fn admitted(&self, direction: Direction) -> Mode {
         let mut mode = self.mode.lock().expect("no panic");
-        while *mode == Mode::Blackhole && !self.is_closed() {
+        while holds(*mode, direction) && !self.is_closed() {
             mode = self.changed.wait_timeout(mode, LOOK).expect("no panic").0;
         }
         *mode
@@ -118,8 +146,8 @@ impl Shared {
 
     fn connect(self: Arc<Shared>, client: TcpStream) {
         let born = self.cuts.load(Ordering::SeqCst);
-        self.note_if_held();
-        self.admitted();
+        self.note_if_held(Direction::Requests);
+        self.admitted(Direction::Requests);
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.upstream)) else {
             let _ = client.shutdown(Shutdown::Both);
             return;
@@ -132,13 +160,18 @@ impl Shared {
             return;
         };
         let back = self.clone();
-        std::thread::spawn(move || back.pump(server_too, client_too, born));
-        self.pump(client, server, born);
+        let answers = Direction::Answers;
+        std::thread::spawn(move || back.pump(server_too, client_too, answers, born));
+        self.pump(client, server, Direction::Requests, born);
     }
 
     /// One direction, until either side ends or the connection is cut.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream, born: u64) {
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, direction: Direction, born: u64) {
         let mut chunk = vec![0; CHUNK_BYTES];
+        let mut words = match (&self.replacement, direction) {
+            (Some(replacement), Direction::Requests) => Some(Words::new(replacement)),
+            _ => None,
+        };
         loop {
             let cut = || self.cuts.load(Ordering::SeqCst) != born || self.is_closed();
             let read = match from.read(&mut chunk) {
@@ -152,25 +185,83 @@ impl Shared {
                 }
                 Err(_) => break,
             };
-            self.note_if_held();
-            if let Mode::Delay(delay) = self.admitted() {
+            self.note_if_held(direction);
+            if let Mode::Delay(delay) = self.admitted(direction) {
                 let due = Instant::now() + delay;
                 while let Some(left) = due.checked_duration_since(Instant::now()) {
                     std::thread::park_timeout(left);
                 }
             }
+            let passed = match &mut words {
+                Some(words) => {
+                    let (passed, replaced) = words.pass(&chunk[..read]);
+                    self.replaced.fetch_add(replaced, Ordering::SeqCst);
+                    Cow::Owned(passed)
+                }
+                None => Cow::Borrowed(&chunk[..read]),
+            };
             if cut() {
-                if read > 1 && to.write_all(&chunk[..read / 2]).is_ok() {
+                let half = passed.len() / 2;
+                if half > 0 && to.write_all(&passed[..half]).is_ok() {
                     self.mid_frame.fetch_add(1, Ordering::SeqCst);
                 }
                 break;
             }
-            if to.write_all(&chunk[..read]).is_err() {
+            if to.write_all(&passed).is_err() {
                 break;
             }
         }
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
+    }
+}
+
+fn holds(mode: Mode, direction: Direction) -> bool {
+    match mode {
+        Mode::Blackhole => true,
+        Mode::Mute => direction == Direction::Requests,
+        Mode::Pass | Mode::Delay(_) => false,
+    }
+}
+
+/// Replaces a word also where two chunks meet.
+struct Words<'a> {
+    replacement: &'a Replacement,
+    /// What may be the beginning of a word. More follows: no request ends in the middle of one.
+    begun: Vec<u8>,
+}
+
+impl Words<'_> {
+    fn new(replacement: &Replacement) -> Words<'_> {
+        Words {
+            replacement,
+            begun: Vec::new(),
+        }
+    }
+
+    fn pass(&mut self, chunk: &[u8]) -> (Vec<u8>, u64) {
+        let (word, by) = (
+            self.replacement.word.as_bytes(),
+            self.replacement.by.as_bytes(),
+        );
+        let mut bytes = std::mem::take(&mut self.begun);
+        bytes.extend_from_slice(chunk);
+        let (mut at, mut replaced) = (0, 0);
+        while let Some(found) = bytes[at..]
+            .windows(word.len())
+            .position(|part| part == word)
+        {
+            bytes[at + found..][..word.len()].copy_from_slice(by);
+            at += found + word.len();
+            replaced += 1;
+        }
+        let longest = (word.len() - 1).min(bytes.len() - at);
+        let begun = (1..=longest)
+            .rev()
+            .find(|n| bytes.ends_with(&word[..*n]))
+            .unwrap_or(0);
+        self.begun = bytes.split_off(bytes.len() - begun);
+        (bytes, replaced)
     }
 }
 
@@ -210,7 +301,7 @@ mod tests {
 
     #[test]
     fn it_passes_and_delays() {
-        let proxy = Proxy::start(echo());
+        let proxy = Proxy::start(echo(), None);
         let mut client = client(&proxy);
         assert!(echoed(&mut client, b"one"));
         proxy.set(Mode::Delay(Duration::from_millis(20)));
@@ -221,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_blackhole_holds_back_and_gives_all_of_it_at_its_end() {
-        let proxy = Proxy::start(echo());
+        let proxy = Proxy::start(echo(), None);
         let mut old = client(&proxy);
         assert!(echoed(&mut old, b"one"));
         proxy.set(Mode::Blackhole);
@@ -246,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_cut_breaks_in_the_middle_of_what_is_sent_and_new_connections_live() {
-        let proxy = Proxy::start(echo());
+        let proxy = Proxy::start(echo(), None);
         let mut old = client(&proxy);
         assert!(echoed(&mut old, b"one"));
         proxy.cut();
@@ -256,5 +347,50 @@ mod tests {
         assert!(back.len() < 10, "{back:?}");
         assert!(proxy.cut_in_mid_frame() > 0);
         assert!(echoed(&mut client(&proxy), b"two"));
+    }
+
+    #[test]
+    fn who_is_mute_hears() {
+        let proxy = Proxy::start(echo(), None);
+        let mut client = client(&proxy);
+        assert!(echoed(&mut client, b"one"));
+        proxy.set(Mode::Mute);
+        client.write_all(b"two").unwrap();
+        until("the proxy holds something", || {
+            (proxy.held_back() > 0).then_some(())
+        });
+        assert_eq!(proxy.held_back(), 1, "nothing that was said to it");
+        proxy.set(Mode::Pass);
+        let mut back = [0; 3];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"two");
+    }
+
+    #[test]
+    fn a_word_is_replaced_wherever_chunks_meet() {
+        let replacement = Replacement {
+            word: "abab".to_owned(),
+            by: "1234".to_owned(),
+        };
+        let text = b"xabab ababab aab abab";
+        for first in 0..text.len() {
+            for second in first..text.len() {
+                let mut words = Words::new(&replacement);
+                let (mut all, mut times) = (Vec::new(), 0);
+                for chunk in [&text[..first], &text[first..second], &text[second..]] {
+                    let (passed, replaced) = words.pass(chunk);
+                    all.extend(passed);
+                    times += replaced;
+                }
+                assert_eq!((all.as_slice(), times), (&b"x1234 1234ab aab 1234"[..], 3));
+            }
+        }
+        let proxy = Proxy::start(echo(), Some(replacement));
+        let mut client = client(&proxy);
+        client.write_all(b"abab").unwrap();
+        let mut back = [0; 4];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"1234", "not in answers: they say what was asked");
+        assert_eq!(proxy.replaced(), 1);
     }
 }
