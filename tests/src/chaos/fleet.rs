@@ -43,6 +43,8 @@ pub(super) struct Life {
 #[derive(Default)]
 struct Heard {
     ready_us: AtomicU64,
+    /// When it said that its partitions run another version.
+    live_us: Mutex<Vec<u64>>,
     open: AtomicUsize,
     handled: Mutex<Vec<Handled>>,
     strange: Mutex<Vec<String>>,
@@ -53,6 +55,11 @@ impl Life {
     pub(super) fn ready_us(&self) -> Option<u64> {
         let at = self.heard.ready_us.load(Ordering::SeqCst);
         (at > 0).then_some(at)
+    }
+
+    /// When it said that its partitions run another version, each time.
+    pub(super) fn live(&self) -> Vec<u64> {
+        self.heard.live_us.lock().expect("no panic").clone()
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -222,6 +229,9 @@ fn listen(
                     let at = now_us();
                     if line.starts_with(r#"{"event":"ready""#) {
                         heard.ready_us.store(at, Ordering::SeqCst);
+                    }
+                    if line.starts_with(r#"{"event":"version_live""#) {
+                        heard.live_us.lock().expect("no panic").push(at);
                     }
                     let _ = writeln!(log.lock().expect("no panic"), "{at} {line}");
                 }

@@ -302,7 +302,7 @@ mod tests {
             log: vec![(1..=3).map(|n| (id(n), what(n))).collect()],
             sent: Sent {
                 accepted: (1..=3).map(|n| (0, id(n), what(n))).collect(),
-                unknown: Vec::new(),
+                ..Sent::default()
             },
             found: Found {
                 emitted: vec![(1..=3).map(|n| (id(n), numbered(n))).collect()],

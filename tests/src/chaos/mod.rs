@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod stage;
 mod stalls;
+pub mod swaps;
 mod witness;
 
 pub use effects::Effects;

@@ -217,14 +217,14 @@ emit = ["{TARGET}"]
     )
 }
 
-fn create(url: &str, stream: &str, partitions: u32, capacity: u64) {
+pub(super) fn create(url: &str, stream: &str, partitions: u32, capacity: u64) {
     let (partitions, capacity) = (partitions.to_string(), capacity.to_string());
     let args = ["stream", "create", stream, "--partitions", &partitions];
     process::segmenter(url, &[&args[..], &["--capacity", &capacity]].concat()).ok();
 }
 
 /// SIGTERM to all who live.
-fn end(fleet: &mut Fleet) -> anyhow::Result<()> {
+pub(super) fn end(fleet: &mut Fleet) -> anyhow::Result<()> {
     fleet.look()?;
     for life in fleet.lives.iter_mut().filter(|life| life.is_alive()) {
         life.signal("TERM");
