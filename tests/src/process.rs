@@ -159,6 +159,7 @@ pub(crate) fn command(url: &str, args: &[&str]) -> Command {
     command
         .args(args)
         .env_remove("SEGMENTER_NAMESPACE")
+        .env_remove("SEGMENTER_READ_AHEAD")
         .env("SEGMENTER_REDIS", url)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -196,6 +197,14 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         // Not a wait for something to have happened: the condition decides, this only spares the CPU.
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// Of a process that lives: `VmRSS` is what it takes now, `VmHWM` the most that it ever took.
+pub fn memory_kib(pid: u32, which: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
+    let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+    number.and_then(|n| n.parse().ok()).expect("NAME: N kB")
 }
 
 /// Whether there was such a process.
@@ -386,7 +395,9 @@ pub struct GuestLine {
 
 impl GuestLine {
     pub fn of(line: &Value) -> Option<GuestLine> {
-        (line["event"] == "guest_log").then(|| GuestLine {
+        // What a shadow says has not happened.
+        let live = line["event"] == "guest_log" && line["shadow"] != true;
+        live.then(|| GuestLine {
             at_us: line["at_us"].as_u64().expect("at_us"),
             partition: line["partition"].as_u64().expect("partition"),
             id: line["id"].as_str().expect("id").to_owned(),

@@ -103,4 +103,7 @@ mutations! {
     overtaken_syncs_that_are_obeyed_are_noticed: OvertakenSyncs,
     partitions_that_are_granted_unreleased_are_noticed: GrantedUnreleased,
     targets_that_forget_their_sources_are_noticed: SourcesForgotten,
+    versions_on_trial_that_decide_alone_are_noticed: TrialDecidesAlone,
+    state_that_is_dropped_at_a_swap_is_noticed: StateDroppedAtSwap,
+    attempts_that_another_version_inherits_are_noticed: AttemptsInherited,
 }

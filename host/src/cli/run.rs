@@ -13,7 +13,7 @@ use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
     self, ATTEMPTS, BACKOFF, Config, ConfigFile, DRAIN_TIMEOUT, HandlerConfig, Limits,
-    ModuleSource, RedisConfig, SESSION_TIMEOUT,
+    ModuleSource, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
 
@@ -56,6 +56,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<(Config, Opti
             path,
             namespace: global.namespace.clone(),
             member: args.member,
+            read_ahead: args.read_ahead,
         };
         let config = file.load().map_err(|e| Usage(e.to_string()))?;
         return Ok((config, Some(file)));
@@ -100,6 +101,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<(Config, Opti
         namespace: global.namespace(),
         member: args.member,
         drain_timeout: DRAIN_TIMEOUT,
+        read_ahead: args.read_ahead.unwrap_or(READ_AHEAD_BYTES),
         redis: RedisConfig::default(),
         streams: Vec::new(),
         handlers: vec![handler],

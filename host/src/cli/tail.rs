@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags};
 use segmenter_core::entry::{Entry, RawEntry};
 use segmenter_core::lease::Epoch;
+use segmenter_core::limits;
 use segmenter_core::message::EntryId;
 use segmenter_core::names::Partition;
 use segmenter_core::source::Layout;
@@ -70,8 +71,9 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
         stream,
         deliver,
     ));
+    let room = limits::READ_AHEAD_BYTES / starts.len().max(1);
     for (partition, start) in starts {
-        reader.ask(partition, Epoch(0), start);
+        reader.ask(partition, Epoch(0), start, room);
     }
     let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
@@ -89,7 +91,7 @@ pub(super) async fn run(global: &Global, args: TailArgs) -> anyhow::Result<ExitC
                     show(&mut out, &layout, partition, entry)?;
                 }
                 out.flush()?;
-                reader.ask(partition, Epoch(0), last);
+                reader.ask(partition, Epoch(0), last, room);
             }
         }
     }

@@ -23,9 +23,11 @@ use segmenter_core::source::Source;
 use segmenter_wasm::{Grants, Recycle};
 
 pub(crate) use grants::flag as grant;
+pub(crate) use read::read_ahead;
 
 pub const NAMESPACE: &str = "default";
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub const READ_AHEAD_BYTES: usize = segmenter_core::limits::READ_AHEAD_BYTES;
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 pub const DEADLINE: Duration = Duration::from_secs(1);
 pub const INSTANTIATE: Duration = Duration::from_secs(5);
@@ -47,6 +49,9 @@ pub struct Config {
     pub member: Option<MemberId>,
     /// 100 ms to 1 h; 10 s unless set.
     pub drain_timeout: Duration,
+    /// 1 MiB to 1,024 GiB; 256 MiB unless set. Bytes of messages that are read and not yet let go, over all
+    /// partitions of all handlers; each partition has an equal share, and may hold one message in any case.
+    pub read_ahead: usize,
     pub redis: RedisConfig,
     pub streams: Vec<StreamConfig>,
     pub handlers: Vec<HandlerConfig>,
@@ -206,6 +211,8 @@ pub struct ConfigFile {
     pub path: PathBuf,
     pub namespace: Option<Namespace>,
     pub member: Option<MemberId>,
+    /// Bytes.
+    pub read_ahead: Option<usize>,
 }
 
 impl ConfigFile {
@@ -214,6 +221,7 @@ impl ConfigFile {
             path: path.to_path_buf(),
             namespace: None,
             member: None,
+            read_ahead: None,
         }
     }
 
@@ -238,6 +246,9 @@ impl ConfigFile {
         }
         if self.member.is_some() {
             config.member = self.member.clone();
+        }
+        if let Some(bytes) = self.read_ahead {
+            config.read_ahead = bytes;
         }
         Ok(config)
     }

@@ -17,7 +17,7 @@ use super::grants;
 use super::keys::Keys;
 use super::{
     ATTEMPTS, BACKOFF, Config, ConfigError, DRAIN_TIMEOUT, HandlerConfig, Limits, ModuleSource,
-    NAMESPACE, RedisConfig, SESSION_TIMEOUT, StreamConfig,
+    NAMESPACE, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -30,12 +30,20 @@ const ROOT: &[&str] = &[
     "namespace",
     "member",
     "drain_timeout",
+    "read_ahead",
     "redis",
     "stream",
     "handler",
 ];
 const REDIS: &[&str] = &["url", "password_file"];
-const STREAM: &[&str] = &["name", "partitions", "capacity", "retain", "source"];
+const STREAM: &[&str] = &[
+    "name",
+    "partitions",
+    "capacity",
+    "retain",
+    "payload_max",
+    "source",
+];
 const SOURCE: &[&str] = &["redis_key", "key_field", "payload_field"];
 const HANDLER: &[&str] = &[
     "name",
@@ -68,6 +76,22 @@ const LIMITS: &[&str] = &[
 const RETRY: &[&str] = &["attempts", "backoff", "exhausted"];
 const BACKOFF_KEYS: &[&str] = &["initial", "max"];
 
+/// Of `read_ahead`.
+const READ_AHEAD_MIN: &str = "1MiB";
+const READ_AHEAD_MAX: &str = "1024GiB";
+
+/// What a flag or an environment variable says of `read_ahead`.
+pub(crate) fn read_ahead(text: &str) -> std::result::Result<usize, String> {
+    let value = units::size(text)?;
+    let limit = |text| units::size(text).expect("a constant of this crate");
+    if value < limit(READ_AHEAD_MIN) || value > limit(READ_AHEAD_MAX) {
+        return Err(format!(
+            "it is {text}; use {READ_AHEAD_MIN} to {READ_AHEAD_MAX}"
+        ));
+    }
+    Ok(value)
+}
+
 pub(super) fn file(text: &str, folder: &Path) -> Result<Config> {
     let mut root = Keys::root(text, ROOT)?;
     let namespace = root
@@ -75,6 +99,7 @@ pub(super) fn file(text: &str, folder: &Path) -> Result<Config> {
         .unwrap_or_else(|| Namespace::new(NAMESPACE).expect("a name"));
     let member = root.parsed("member")?;
     let drain_timeout = root.duration("drain_timeout", DRAIN_TIMEOUT, "100ms", "1h")?;
+    let read_ahead = root.size("read_ahead", READ_AHEAD_MIN, READ_AHEAD_MAX)?;
     let redis = match root.table("redis", REDIS)? {
         Some(keys) => redis(keys, folder)?,
         None => RedisConfig::default(),
@@ -90,6 +115,7 @@ pub(super) fn file(text: &str, folder: &Path) -> Result<Config> {
         namespace,
         member,
         drain_timeout,
+        read_ahead: read_ahead.unwrap_or(READ_AHEAD_BYTES),
         redis,
         streams,
         handlers,
@@ -104,6 +130,11 @@ fn redis(mut keys: Keys<'_>, folder: &Path) -> Result<RedisConfig> {
 
 fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
     let name = keys.needed("name")?;
+    let payload_max = keys.size("payload_max", "1B", "64MiB")?;
+    let limited = |shape: Shape| match payload_max {
+        Some(bytes) => shape.with_payload_max(bytes),
+        None => Ok(shape),
+    };
     if let Some(source) = keys.table("source", SOURCE)? {
         for (not, why) in [
             ("partitions", "it has one partition, as it is one stream"),
@@ -117,7 +148,7 @@ fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
         }
         return Ok(StreamConfig {
             name,
-            shape: Shape::SOURCE,
+            shape: limited(Shape::SOURCE).map_err(|e| keys.error(e.to_string()))?,
             retain: 0,
             source: Some(self::source(source)?),
         });
@@ -129,7 +160,8 @@ fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
         ))
     })?;
     let capacity = keys.needed_count("capacity")?;
-    let shape = Shape::new(partitions, capacity).map_err(|e| keys.error(e.to_string()))?;
+    let shape = Shape::new(partitions, capacity).and_then(limited);
+    let shape = shape.map_err(|e| keys.error(e.to_string()))?;
     let retain = keys.count("retain")?.unwrap_or(0);
     if retain > capacity {
         return Err(keys.error(format!(

@@ -229,6 +229,29 @@ fn how_much_a_handler_may_keep_and_emit_is_read_and_checked() {
 }
 
 #[test]
+fn how_much_a_host_may_read_ahead_is_read_and_checked() {
+    let with = |text: &str| format!("{text}\n{WHOLE}");
+    let read = |text: &str| Config::parse(&with(text), Path::new("")).map(|c| c.read_ahead);
+    assert_eq!(read("").unwrap(), READ_AHEAD_BYTES);
+    assert_eq!(read("read_ahead = \"64MiB\"").unwrap(), 64 << 20);
+    check(
+        &with("read_ahead = \"512KiB\""),
+        &["line 1", "read_ahead is 512KiB", "1MiB to 1024GiB"],
+    );
+    check(&with("read_ahead = 64"), &["read_ahead", "bare number 64;"]);
+    check(
+        &with("read_ahed = \"64MiB\""),
+        &["line 1", "read_ahed", "mean \"read_ahead\""],
+    );
+    // A flag and a variable say the same.
+    assert_eq!(read_ahead("64MiB"), Ok(64 << 20));
+    for (text, says) in [("64", "no unit"), ("1KiB", "1MiB to 1024GiB")] {
+        let error = read_ahead(text).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
 fn attempts_and_what_follows_them_are_read_and_checked() {
     let with =
         |text: &str| WHOLE.replacen("[handler.retry]", &format!("[handler.retry]\n{text}"), 1);
@@ -434,5 +457,30 @@ fn grants_of_the_command_line_add_up() {
     ] {
         let error = grant(&mut grants, text).unwrap_err();
         assert!(error.contains(says), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_stream_may_have_a_payload_limit_of_its_own() {
+    let limit_of = |stream: &str, more: &str| {
+        let text = format!("[[stream]]\nname = \"s\"\n{stream}\n{more}\n");
+        let config = Config::parse(&text, Path::new("dir")).unwrap();
+        config.streams[0].shape.payload_max()
+    };
+    let source = "source = { redis_key = \"e\", key_field = \"k\", payload_field = \"p\" }";
+    for stream in ["partitions = 1\ncapacity = 1", source] {
+        assert_eq!(limit_of(stream, ""), 1_048_576);
+        assert_eq!(limit_of(stream, "payload_max = \"64MiB\""), 64 << 20);
+        assert_eq!(limit_of(stream, "payload_max = \"1B\""), 1);
+    }
+    for (size, says) in [
+        ("\"0B\"", "use 1B to 64MiB"),
+        ("\"65MiB\"", "use 1B to 64MiB"),
+        ("5", "bare number"),
+    ] {
+        let text = format!(
+            "[[stream]]\nname = \"s\"\npartitions = 1\ncapacity = 1\npayload_max = {size}\n"
+        );
+        check(&text, &["line 5", "payload_max", says]);
     }
 }

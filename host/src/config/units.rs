@@ -28,6 +28,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(millis))
 }
 
+/// A size for people, in the largest unit of which it has one: `1.5MiB`.
+pub fn show(bytes: usize) -> String {
+    const UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, size)| bytes >= *size) {
+        Some((unit, size)) if bytes.is_multiple_of(*size) => format!("{}{unit}", bytes / size),
+        Some((unit, size)) => format!("{:.1}{unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes}B"),
+    }
+}
+
 /// `64MiB`, `512KiB`, `100B`; in bytes.
 pub fn size(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
@@ -79,6 +89,20 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         assert_eq!(size("64MiB"), Ok(64 << 20));
         assert_eq!(size("1_000B"), Ok(1000));
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_unit_that_they_have() {
+        for (bytes, shown) in [
+            (0, "0B"),
+            (1_023, "1023B"),
+            (64 << 10, "64KiB"),
+            ((1 << 20) + (1 << 19), "1.5MiB"),
+            (256 << 20, "256MiB"),
+            (3 << 30, "3GiB"),
+        ] {
+            assert_eq!(show(bytes), shown);
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Life<H> {
     pub(super) say: Say,
     pub(super) member: MemberId,
     pub(super) found: StreamInfo,
+    /// Of each partition, in what the host may read ahead.
+    pub(super) share_bytes: usize,
     /// How the stream is registered, if the configuration says so.
     pub(super) registration: Option<StreamConfig>,
 }
@@ -64,6 +66,7 @@ impl<H: Handler> Life<H> {
                 uid: self.found.uid.clone(),
                 shape: self.found.shape,
                 layout: Layout::of(self.found.source.clone()),
+                share_bytes: self.share_bytes,
                 member: self.member.clone(),
                 // What an earlier supervisor left in the air must not pass for this one's.
                 incarnation: Incarnation::new(random::name()).expect("hex digits are a name"),

@@ -11,8 +11,10 @@ mod loader;
 mod module_file;
 mod prepare;
 pub(crate) mod random;
+mod read_ahead;
 pub(crate) mod relay;
 mod reload;
+mod shadow;
 mod signals;
 mod supervisor;
 mod targets;
@@ -41,7 +43,7 @@ pub use handler::{CallLimits, Diagnosis, Handler, Instance};
 pub(crate) use prepare::{bound, cache_dir};
 pub(crate) use random::name as random_name;
 
-use crate::config::{Config, ConfigFile, StreamConfig};
+use crate::config::{Config, ConfigFile, READ_AHEAD_BYTES, StreamConfig};
 use crate::output::Format;
 use follow::{Parts, Settings};
 use life::Life;
@@ -78,8 +80,6 @@ pub struct Plan {
     /// At one message, the first included.
     pub attempts: u32,
     pub exhausted: Exhausted,
-    /// Bytes, inclusive.
-    pub payload_max: usize,
     /// Streams of the namespace that it may emit to.
     pub emit: BTreeSet<StreamName>,
 }
@@ -124,6 +124,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let (loader, prepared) = prepare::modules(&options.config, options.coredump, &say).await?;
     if options.check {
         prepare::say_checked(options.format, &prepared);
+        read_ahead::say_checked(options.format, &options.config);
         return Ok(ExitCode::SUCCESS);
     }
     let mut signals = signals::Signals::new()?;
@@ -160,7 +161,6 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let begin = async {
         let mut begun = Vec::new();
         for Prepared { plan, config, code } in prepared {
-            targets::check(&broker, &plan, &plan.emit).await?;
             let found = prepare::find(&broker, &plan).await?;
             let log = telemetry::GuestLog::new(options.format, plan.handler.clone());
             let parts = Parts {
@@ -198,8 +198,13 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
         settings,
         say.clone(),
     )));
-    let streams = options.config.streams;
-    let exit = serve(broker, member, streams, handlers, say, signals, orders_out).await;
+    let terms = Terms {
+        member,
+        streams: options.config.streams,
+        read_ahead: options.config.read_ahead,
+        orders: orders_out,
+    };
+    let exit = serve(broker, terms, handlers, say, signals).await;
     // They say good-bye; a Redis that is away does not keep the host.
     let _ = tokio::time::timeout(GOOD_BYE, following.join_all()).await;
     exit
@@ -262,12 +267,15 @@ pub async fn serve_native<H: Handler>(
     let signals = signals::Signals::new()?;
     serve(
         broker,
-        a_member()?,
-        Vec::new(),
+        Terms {
+            member: a_member()?,
+            streams: Vec::new(),
+            read_ahead: READ_AHEAD_BYTES,
+            orders: watch::channel(Order::Run).0,
+        },
         vec![(plan, forever(handler))],
         Say::new(format),
         signals,
-        watch::channel(Order::Run).0,
     )
     .await
 }
@@ -279,26 +287,47 @@ fn forever<H: Handler>(handler: H) -> lineup::Published<H> {
     watch::channel(Arc::new(lineup)).1
 }
 
-async fn serve<H: Handler>(
-    broker: Broker,
+/// What handlers of a host have in common.
+struct Terms {
     member: MemberId,
     streams: Vec<StreamConfig>,
+    /// Bytes.
+    read_ahead: usize,
+    /// To all of them.
+    orders: watch::Sender<Order>,
+}
+
+async fn serve<H: Handler>(
+    broker: Broker,
+    terms: Terms,
     handlers: Vec<(Plan, lineup::Published<H>)>,
     say: Say,
     mut signals: signals::Signals,
-    orders_out: watch::Sender<Order>,
 ) -> anyhow::Result<ExitCode> {
+    let Terms {
+        member,
+        streams,
+        read_ahead,
+        orders: orders_out,
+    } = terms;
     let drain_timeout = handlers
         .iter()
         .map(|(plan, _)| plan.drain_timeout)
         .max()
         .unwrap_or_default();
     let orders = orders_out.subscribe();
-    let mut running = tokio::task::JoinSet::new();
-    let mut readies = Vec::new();
+    let mut bound = Vec::new();
     for (plan, published) in handlers {
         let found = prepare::find(&broker, &plan).await?;
         prepare::group(&broker, &plan, &found).await?;
+        bound.push((plan, published, found));
+    }
+    let streams_read = bound.iter().map(|(plan, _, found)| (&plan.stream, found));
+    let shares = read_ahead::Shares::new(read_ahead, streams_read.clone());
+    shares.warn(&broker, streams_read, &say).await;
+    let mut running = tokio::task::JoinSet::new();
+    let mut readies = Vec::new();
+    for (plan, published, found) in bound {
         let (ready, is_ready) = oneshot::channel();
         readies.push(is_ready);
         let name = plan.handler.clone();
@@ -311,6 +340,7 @@ async fn serve<H: Handler>(
             say: say.clone(),
             member: member.clone(),
             found,
+            share_bytes: shares.bytes(),
         };
         let orders = orders.clone();
         running.spawn(async move { (name, life.run(orders, ready).await) });

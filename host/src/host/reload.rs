@@ -45,6 +45,7 @@ pub(super) fn compare(old: &Config, new: &Config) -> Reload {
         namespace,
         member,
         drain_timeout,
+        read_ahead,
         redis,
         streams,
         handlers,
@@ -59,6 +60,7 @@ pub(super) fn compare(old: &Config, new: &Config) -> Reload {
     differs("namespace", *namespace != old.namespace);
     differs("member", *member != old.member);
     differs("drain_timeout", *drain_timeout != old.drain_timeout);
+    differs("read_ahead", *read_ahead != old.read_ahead);
     differs("[redis]", *redis != old.redis);
     for stream in streams {
         let before = old.streams.iter().find(|s| s.name == stream.name);
@@ -313,6 +315,7 @@ module = "audit.wasm"
             path: path.clone(),
             namespace: Some("flag".parse().unwrap()),
             member: None,
+            read_ahead: None,
         };
         let current = file.load().unwrap();
         assert_eq!(current.namespace.as_str(), "flag");

@@ -34,6 +34,8 @@ pub(super) struct Supervisor<H> {
     pub(super) uid: Uid,
     pub(super) shape: Shape,
     pub(super) layout: Layout,
+    /// Bytes that each partition may hold of what it read.
+    pub(super) share_bytes: usize,
     pub(super) member: MemberId,
     pub(super) incarnation: Incarnation,
 }
@@ -265,7 +267,8 @@ impl<H: Handler> Supervisor<H> {
                 exhausted: self.plan.exhausted,
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
-                payload_max: self.plan.payload_max,
+                payload_max: self.shape.payload_max(),
+                share_bytes: self.share_bytes,
                 layout: self.layout.clone(),
                 seed: noise.wrapping_add(u64::from(partition.0)),
             });
@@ -273,8 +276,7 @@ impl<H: Handler> Supervisor<H> {
                 shared.clone(),
                 consumer,
                 partition,
-                mailbox.clone(),
-                inbox,
+                (mailbox.clone(), inbox),
                 reader.clone(),
                 workers.relays[partition.0 as usize].events.clone(),
                 (published, running),

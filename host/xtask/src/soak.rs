@@ -12,16 +12,18 @@ const TESTS: [&[&str]; 2] = [
 
 pub(crate) fn run(calls: u32) -> anyhow::Result<()> {
     say(&format!(
-        "soak: {calls} failing calls of each kind, fewer of those that wait"
+        "soak: {calls} failures of each kind in a real host; of calls of the engine alone that wait, fewer"
     ));
     let server = servers::valkey()?;
     guests::build()?;
+    let segmenter = cargo::segmenter()?;
     for test in TESTS {
         let mut command = cargo::cargo();
         command.args(TEST).args(test);
         command
             .env("SEGMENTER_SOAK_CALLS", calls.to_string())
-            .env("SEGMENTER_TEST_SERVER", &server.path);
+            .env("SEGMENTER_TEST_SERVER", &server.path)
+            .env("SEGMENTER_TEST_BIN", &segmenter);
         cargo::watched(&mut command, "the host's memory under failing guests")?;
     }
     Ok(())

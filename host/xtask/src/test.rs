@@ -96,6 +96,8 @@ const UNIT: &[&str] = &[
     "--test",
     "relay",
     "--test",
+    "rollout",
+    "--test",
     "components",
     "--test",
     "memory",

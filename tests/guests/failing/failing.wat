@@ -21,9 +21,15 @@
   ;;START
 
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-    (local $at i32)
+    (local $at i32) (local $pages i32)
     (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
     (global.set $heap (i32.add (local.get $at) (local.get 3)))
+    ;; Pages that are missing up to there.
+    (local.set $pages (i32.sub
+      (i32.shr_u (i32.add (global.get $heap) (i32.const 65535)) (i32.const 16))
+      (memory.size)))
+    (if (i32.gt_s (local.get $pages) (i32.const 0))
+      (then (if (i32.eq (memory.grow (local.get $pages)) (i32.const -1)) (then unreachable))))
     (local.get $at))
 
   (func $panics (call $panics_inside))

@@ -1,10 +1,10 @@
-//! The commit script without its fence. It is put in the place of the real one on the way to Redis: a proxy
+//! The commit script: by which word a host names it, and the same without its fence. That one is put in the place of the real one on the way to Redis: a proxy
 //! replaces one hash by the other. So what is tried without the fence is the very binary that ships, and
 //! there is nothing in it that could be switched off. It must not know what a run finds then.
 
 use anyhow::Context;
 
-use super::proxy::Replacement;
+use super::proxy::Word;
 
 const LIB: &str = include_str!("../../../host/crates/redis/src/scripts/lib.lua");
 const COMMIT: &str = include_str!("../../../host/crates/redis/src/scripts/commit.lua");
@@ -12,8 +12,8 @@ const COMMIT: &str = include_str!("../../../host/crates/redis/src/scripts/commit
 const FENCE: &str =
     "if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] or lease[3] ~= ARGV[3] then return view end\n";
 
-/// As the adapter puts it together; if it ever differs, hosts never say its hash, and a run without any
-/// replacement counts as failed.
+/// As the adapter puts it together. If it ever differs, hosts never say this hash: late commits and runs
+/// without the fence count as failed then.
 fn script(commit: &str) -> String {
     let (flags, body) = commit
         .split_once('\n')
@@ -21,17 +21,27 @@ fn script(commit: &str) -> String {
     format!("{flags}\n{LIB}\n{body}")
 }
 
-/// Loads it, and says which word stands for it.
-pub(super) fn taken_out(url: &str) -> anyhow::Result<Replacement> {
+/// What hosts say to commit.
+pub(super) fn in_place() -> Word {
+    Word {
+        text: redis::Script::new(&script(COMMIT)).get_hash().to_owned(),
+        instead: None,
+    }
+}
+
+/// The same, and what is loaded to be run instead.
+pub(super) fn taken_out(url: &str) -> anyhow::Result<Word> {
     let without = script(&COMMIT.replace(FENCE, ""));
     let mut connection = redis::Client::open(url)?.get_connection()?;
-    let by: String = redis::cmd("SCRIPT")
+    let instead: String = redis::cmd("SCRIPT")
         .arg("LOAD")
         .arg(&without)
         .query(&mut connection)
         .context("loading the commit script without its fence")?;
-    let word = redis::Script::new(&script(COMMIT)).get_hash().to_owned();
-    Ok(Replacement { word, by })
+    Ok(Word {
+        instead: Some(instead),
+        ..in_place()
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 
 use super::clock::now_us;
-use super::proxy::{Proxy, Replacement};
+use super::proxy::{Proxy, Word};
 use super::record::{self, Handled};
 use crate::process;
 
@@ -91,24 +91,19 @@ pub(super) struct Fleet {
     upstream: u16,
     config: PathBuf,
     logs: PathBuf,
-    /// What every host is to say instead of something else; all are behind proxies then.
-    replacement: Option<Replacement>,
+    /// What a host says to commit. If something else gets to the server, all are behind proxies.
+    commits: Word,
 }
 
 impl Fleet {
-    pub(super) fn new(
-        port: u16,
-        config: PathBuf,
-        logs: PathBuf,
-        replacement: Option<Replacement>,
-    ) -> Fleet {
+    pub(super) fn new(port: u16, config: PathBuf, logs: PathBuf, commits: Word) -> Fleet {
         Fleet {
             lives: Vec::new(),
             direct_url: format!("redis://127.0.0.1:{port}"),
             upstream: port,
             config,
             logs,
-            replacement,
+            commits,
         }
     }
 
@@ -120,8 +115,8 @@ impl Fleet {
     ) -> anyhow::Result<u32> {
         let number = u32::try_from(self.lives.len())?;
         let member = member.unwrap_or_else(|| format!("host-{number}"));
-        let proxy = (behind_proxy || self.replacement.is_some())
-            .then(|| Arc::new(Proxy::start(self.upstream, self.replacement.clone())));
+        let proxy = (behind_proxy || self.commits.instead.is_some())
+            .then(|| Arc::new(Proxy::start(self.upstream, Some(self.commits.clone()))));
         let url = proxy
             .as_ref()
             .map_or(self.direct_url.clone(), |proxy| proxy.url());

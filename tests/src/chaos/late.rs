@@ -1,6 +1,7 @@
-//! The fault at which only the fence helps: a host that became mute is taken over from, and what it had in
-//! the air arrives between the acquire of the new owner and its first commit. So that there is time in
-//! between, the others are slow meanwhile. It must not judge what came of it.
+//! The fault at which only the fence helps: a host is taken over from while a commit of it is in the air, and
+//! that commit arrives between the acquire of the new owner and its first one. It is held back, and what
+//! the host says behind it; it goes on reading and handling. So that there is time in between, the others are
+//! slow meanwhile. It must not judge what came of it.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,14 @@ const SLOW: u32 = 16;
 
 pub(super) struct Late {
     incident: usize,
-    /// Those that the mute one held.
+    victim: u32,
+    /// That the victim held.
     partitions: Vec<usize>,
     slow: Vec<u32>,
     held_before: u64,
     gives_up: Instant,
+    /// When a slow one was seen to hold what the victim held.
+    taken: Option<Instant>,
 }
 
 impl Stage<'_> {
@@ -33,14 +37,14 @@ impl Stage<'_> {
         };
         let fit =
             |life: &super::fleet::Life| life.proxy.is_some() && holders.contains(&life.member);
-        let Some(mute) = self.target(step.pick, fit) else {
+        let Some(victim) = self.target(step.pick, fit) else {
             return self.proxied(step.pick).map(|_| false);
         };
         let others = self
             .fleet
             .lives
             .iter()
-            .filter(|life| life.is_up() && life.number != mute);
+            .filter(|life| life.is_up() && life.number != victim);
         let slow: Vec<u32> = others
             .filter(|life| life.proxy.is_some())
             .map(|life| life.number)
@@ -48,68 +52,68 @@ impl Stage<'_> {
         if slow.is_empty() {
             // One that may be slow, unless it is on its way.
             let coming = |life: &super::fleet::Life| {
-                life.is_alive() && life.proxy.is_some() && life.number != mute
+                life.is_alive() && life.proxy.is_some() && life.number != victim
             };
             if !self.fleet.lives.iter().any(coming) {
                 self.fleet.start(None, true)?;
             }
             return Ok(false);
         }
-        let incident = self.happened(step.kind, Some(mute), false);
+        let incident = self.happened(step.kind, Some(victim), false);
         self.tell(&format!(
-            "{}: host {mute}, while {slow:?} are slow",
+            "{}: host {victim}, while {slow:?} are slow",
             step.kind.name()
         ));
         for life in &slow {
             self.set(*life, Mode::Delay(self.session / SLOW));
         }
-        let held_before = self.held_back(mute);
-        self.set(mute, Mode::Mute);
-        let member = &self.fleet.life(mute).member;
+        let held_before = self.held_back(victim);
+        self.set(victim, Mode::HoldWord);
+        let member = &self.fleet.life(victim).member;
         let partitions = (0..holders.len())
             .filter(|p| holders[*p] == *member)
             .collect();
         let late = Late {
             incident,
+            victim,
             partitions,
             slow,
             held_before,
             gives_up: Instant::now() + TAKEOVER,
+            taken: None,
         };
         self.after(LOOK, Action::Late(late));
         Ok(true)
     }
 
-    /// Lets the mute one speak as soon as a slow one holds what it held; or another, if none does.
-    pub(super) fn look_late(&mut self, late: Late) {
-        let mute = self.incidents[late.incident]
-            .life
-            .expect("somebody is mute");
+    /// Lets the commit go as soon as others hold what the victim held, or a slow one holds a part of it. What
+    /// comes behind must wait, else the victim would be a member again before the others did anything.
+    pub(super) fn look_late(&mut self, mut late: Late) {
         let holders = self.place.holders().unwrap_or_default();
         let is = |p: &usize, life: &u32| {
             holders.get(*p) == Some(&self.fleet.lives[*life as usize].member)
         };
-        let kept = late.partitions.iter().any(|p| is(p, &mute));
-        let taken = late
-            .partitions
-            .iter()
-            .any(|p| late.slow.iter().any(|life| is(p, life)));
+        let kept = late.partitions.iter().any(|p| is(p, &late.victim));
+        let by_slow = |p| late.slow.iter().any(|life| is(p, life));
+        let now = Instant::now();
+        if late.taken.is_none() && late.partitions.iter().any(by_slow) {
+            late.taken = Some(now);
+        }
         let all_taken = !holders.is_empty() && !kept;
-        if !taken && !all_taken && Instant::now() < late.gives_up {
+        // It hears of it that much later: until then there is time.
+        let a_while = late.taken.is_some_and(|at| now >= at + self.session / SLOW);
+        if !all_taken && !a_while && now < late.gives_up {
             return self.after(LOOK, Action::Late(late));
         }
-        let held = self.held_back(mute) > late.held_before;
-        self.incidents[late.incident].took_hold = held && (taken || all_taken);
-        self.set(mute, Mode::Pass);
-        // Until what they have asked for so far has come back, some of it in several steps.
+        let held = self.held_back(late.victim) > late.held_before;
+        self.incidents[late.incident].took_hold = held && (all_taken || a_while);
+        self.set(late.victim, Mode::HoldBehind);
+        // Until the others have handled something, slow as they are.
         self.after(self.session / 2, Action::EndLate(late));
     }
 
     pub(super) fn end_late(&mut self, late: &Late) {
-        let mute = self.incidents[late.incident]
-            .life
-            .expect("somebody was mute");
-        for life in late.slow.iter().chain([&mute]) {
+        for life in late.slow.iter().chain([&late.victim]) {
             self.set(*life, Mode::Pass);
             let life = self.fleet.life(*life);
             if life.state == State::Troubled {

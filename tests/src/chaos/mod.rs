@@ -21,7 +21,7 @@ mod judge;
 mod late;
 mod plan;
 mod producers;
-mod proxy;
+pub mod proxy;
 mod record;
 mod report;
 mod run;

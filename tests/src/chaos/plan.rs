@@ -28,8 +28,8 @@ pub enum Kind {
     Cut,
     /// A host's bytes arrive nowhere, connections stay open.
     Blackhole,
-    /// What a host says is held back until another has taken over from it, and that one is slow: what the
-    /// first had in the air arrives before the second has committed anything.
+    /// A host's commit is held back, with what it says behind it, until another has taken over, and that one
+    /// is slow: it arrives before the new owner has committed anything.
     Late,
 }
 

@@ -9,21 +9,23 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     Pass,
     /// Each chunk waits so long, in both directions.
     Delay(Duration),
     /// Connections are accepted and stay; nothing comes through until it ends, then everything does.
     Blackhole,
-    /// The same in one direction: what the server says comes through.
-    Mute,
+    /// The same for what a client says on a connection from the first time on that it says the word there.
+    HoldWord,
+    /// After that: what was held goes through, nothing that comes behind it does.
+    HoldBehind,
 }
 
-/// A word of the client's that never gets to the server; another of the same length does.
+/// What a client says now and then, and what gets to the server instead: of the same length.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Replacement {
-    pub(super) word: String,
-    pub(super) by: String,
+pub struct Word {
+    pub text: String,
+    pub instead: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +34,14 @@ enum Direction {
     Answers,
 }
 
-pub(super) struct Proxy {
+pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     upstream: u16,
-    replacement: Option<Replacement>,
+    word: Option<Word>,
     replaced: AtomicU64,
     mode: Mutex<Mode>,
     changed: Condvar,
@@ -55,15 +57,16 @@ const LOOK: Duration = Duration::from_millis(100);
 const CHUNK_BYTES: usize = 64 << 10;
 
 impl Proxy {
-    pub(super) fn start(upstream: u16, replacement: Option<Replacement>) -> Proxy {
-        if let Some(Replacement { word, by }) = &replacement {
-            assert_eq!(word.len(), by.len(), "a frame names its length");
+    pub fn start(upstream: u16, word: Option<Word>) -> Proxy {
+        if let Some(Word { text, instead }) = &word {
+            let length = instead.as_ref().map_or(text.len(), |instead| instead.len());
+            assert_eq!(text.len(), length, "a frame names its length");
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let shared = Arc::new(Shared {
             upstream,
-            replacement,
+            word,
             replaced: AtomicU64::new(0),
             mode: Mutex::new(Mode::Pass),
             changed: Condvar::new(),
@@ -85,32 +88,32 @@ impl Proxy {
         Proxy { port, shared }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: Mode) {
         *self.shared.mode.lock().expect("no panic") = mode;
         self.shared.changed.notify_all();
     }
 
     /// Breaks every connection: of what comes next, half is passed on.
-    pub(super) fn cut(&self) {
+    pub fn cut(&self) {
         self.shared.cuts.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Connections that were broken inside of what was sent, so far.
-    pub(super) fn cut_in_mid_frame(&self) -> u64 {
+    pub fn cut_in_mid_frame(&self) -> u64 {
         self.shared.mid_frame.load(Ordering::SeqCst)
     }
 
     /// Chunks and connections that were held back, so far.
-    pub(super) fn held_back(&self) -> u64 {
+    pub fn held_back(&self) -> u64 {
         self.shared.held.load(Ordering::SeqCst)
     }
 
     /// How often a word was replaced, so far.
-    pub(super) fn replaced(&self) -> u64 {
+    pub fn replaced(&self) -> u64 {
         self.shared.replaced.load(Ordering::SeqCst)
     }
 }
@@ -129,25 +132,34 @@ impl Shared {
         self.closed.load(Ordering::Relaxed)
     }
 
-    fn note_if_held(&self, direction: Direction) {
-        if holds(*self.mode.lock().expect("no panic"), direction) {
+    /// Waits until this is not held back any more; answers the mode then.
+    fn admitted(&self, direction: Direction, chunk: &[u8]) -> Mode {
+        let holds = |mode| match mode {
+            Mode::Blackhole | Mode::HoldBehind => true,
+            Mode::HoldWord => direction == Direction::Requests && self.says_word(chunk),
+            Mode::Pass | Mode::Delay(_) => false,
+        };
+        let mut mode = self.mode.lock().expect("no panic");
+        let first = *mode;
+        if holds(first) {
             self.held.fetch_add(1, Ordering::SeqCst);
         }
-    }
-
-    /// Until nothing is held back any more; answers the mode then.
-    fn admitted(&self, direction: Direction) -> Mode {
-        let mut mode = self.mode.lock().expect("no panic");
-        while holds(*mode, direction) && !self.is_closed() {
+        let goes = |mode| first == Mode::HoldWord && mode == Mode::HoldBehind;
+        while holds(*mode) && !goes(*mode) && !self.is_closed() {
             mode = self.changed.wait_timeout(mode, LOOK).expect("no panic").0;
         }
         *mode
     }
 
+    /// Whole: one that two chunks share is not seen, the next one will be.
+    fn says_word(&self, chunk: &[u8]) -> bool {
+        let word = self.word.as_ref();
+        word.is_some_and(|word| find(chunk, word.text.as_bytes()).is_some())
+    }
+
     fn connect(self: Arc<Shared>, client: TcpStream) {
         let born = self.cuts.load(Ordering::SeqCst);
-        self.note_if_held(Direction::Requests);
-        self.admitted(Direction::Requests);
+        self.admitted(Direction::Requests, b"");
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.upstream)) else {
             let _ = client.shutdown(Shutdown::Both);
             return;
@@ -168,8 +180,8 @@ impl Shared {
     /// One direction, until either side ends or the connection is cut.
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, direction: Direction, born: u64) {
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut words = match (&self.replacement, direction) {
-            (Some(replacement), Direction::Requests) => Some(Words::new(replacement)),
+        let mut words = match (&self.word, direction) {
+            (Some(word), Direction::Requests) => Words::new(word),
             _ => None,
         };
         loop {
@@ -185,8 +197,7 @@ impl Shared {
                 }
                 Err(_) => break,
             };
-            self.note_if_held(direction);
-            if let Mode::Delay(delay) = self.admitted(direction) {
+            if let Mode::Delay(delay) = self.admitted(direction, &chunk[..read]) {
                 let due = Instant::now() + delay;
                 while let Some(left) = due.checked_duration_since(Instant::now()) {
                     std::thread::park_timeout(left);
@@ -216,42 +227,34 @@ impl Shared {
     }
 }
 
-fn holds(mode: Mode, direction: Direction) -> bool {
-    match mode {
-        Mode::Blackhole => true,
-        Mode::Mute => direction == Direction::Requests,
-        Mode::Pass | Mode::Delay(_) => false,
-    }
+fn find(bytes: &[u8], word: &[u8]) -> Option<usize> {
+    bytes.windows(word.len()).position(|part| part == word)
 }
 
 /// Replaces a word also where two chunks meet.
 struct Words<'a> {
-    replacement: &'a Replacement,
+    word: &'a [u8],
+    instead: &'a [u8],
     /// What may be the beginning of a word. More follows: no request ends in the middle of one.
     begun: Vec<u8>,
 }
 
 impl Words<'_> {
-    fn new(replacement: &Replacement) -> Words<'_> {
-        Words {
-            replacement,
+    fn new(word: &Word) -> Option<Words<'_>> {
+        Some(Words {
+            word: word.text.as_bytes(),
+            instead: word.instead.as_ref()?.as_bytes(),
             begun: Vec::new(),
-        }
+        })
     }
 
     fn pass(&mut self, chunk: &[u8]) -> (Vec<u8>, u64) {
-        let (word, by) = (
-            self.replacement.word.as_bytes(),
-            self.replacement.by.as_bytes(),
-        );
+        let word = self.word;
         let mut bytes = std::mem::take(&mut self.begun);
         bytes.extend_from_slice(chunk);
         let (mut at, mut replaced) = (0, 0);
-        while let Some(found) = bytes[at..]
-            .windows(word.len())
-            .position(|part| part == word)
-        {
-            bytes[at + found..][..word.len()].copy_from_slice(by);
+        while let Some(found) = find(&bytes[at..], word) {
+            bytes[at + found..][..word.len()].copy_from_slice(self.instead);
             at += found + word.len();
             replaced += 1;
         }
@@ -350,32 +353,47 @@ mod tests {
     }
 
     #[test]
-    fn who_is_mute_hears() {
-        let proxy = Proxy::start(echo(), None);
-        let mut client = client(&proxy);
-        assert!(echoed(&mut client, b"one"));
-        proxy.set(Mode::Mute);
-        client.write_all(b"two").unwrap();
+    fn who_says_the_word_is_held_back_from_there_on_and_others_are_not() {
+        let word = Word {
+            text: "word".to_owned(),
+            instead: None,
+        };
+        let proxy = Proxy::start(echo(), Some(word));
+        let (mut says, mut other) = (client(&proxy), client(&proxy));
+        proxy.set(Mode::HoldWord);
+        assert!(echoed(&mut says, b"one"));
+        assert_eq!(proxy.held_back(), 0);
+        says.write_all(b"a word, ").unwrap();
         until("the proxy holds something", || {
             (proxy.held_back() > 0).then_some(())
         });
-        assert_eq!(proxy.held_back(), 1, "nothing that was said to it");
+        says.write_all(b"and more").unwrap();
+        assert!(echoed(&mut other, b"two"));
+        says.set_nonblocking(true).unwrap();
+        let mut back = [0; 16];
+        let nothing = says.read(&mut back).unwrap_err();
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+        says.set_nonblocking(false).unwrap();
+        let before = proxy.held_back();
+        proxy.set(Mode::HoldBehind);
+        until("what comes behind is held", || {
+            (proxy.held_back() > before).then_some(())
+        });
         proxy.set(Mode::Pass);
-        let mut back = [0; 3];
-        client.read_exact(&mut back).unwrap();
-        assert_eq!(&back, b"two");
+        says.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"a word, and more");
     }
 
     #[test]
     fn a_word_is_replaced_wherever_chunks_meet() {
-        let replacement = Replacement {
-            word: "abab".to_owned(),
-            by: "1234".to_owned(),
+        let word = Word {
+            text: "abab".to_owned(),
+            instead: Some("1234".to_owned()),
         };
         let text = b"xabab ababab aab abab";
         for first in 0..text.len() {
             for second in first..text.len() {
-                let mut words = Words::new(&replacement);
+                let mut words = Words::new(&word).unwrap();
                 let (mut all, mut times) = (Vec::new(), 0);
                 for chunk in [&text[..first], &text[first..second], &text[second..]] {
                     let (passed, replaced) = words.pass(chunk);
@@ -385,7 +403,7 @@ mod tests {
                 assert_eq!((all.as_slice(), times), (&b"x1234 1234ab aab 1234"[..], 3));
             }
         }
-        let proxy = Proxy::start(echo(), Some(replacement));
+        let proxy = Proxy::start(echo(), Some(word));
         let mut client = client(&proxy);
         client.write_all(b"abab").unwrap();
         let mut back = [0; 4];

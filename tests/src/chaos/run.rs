@@ -52,12 +52,10 @@ const TARGET: &str = "numbered";
 const TARGET_CAPACITY: u64 = 2_000;
 
 pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
-    let plan = plan::plan(
-        settings.seed,
-        settings.seconds,
-        settings.session,
-        &settings.kinds,
-    );
+    let mut kinds = settings.kinds.clone();
+    // With few of them, those who are behind no proxy may hold all.
+    kinds.retain(|kind| *kind != Kind::Late || settings.partitions as usize >= 2 * HOSTS);
+    let plan = plan::plan(settings.seed, settings.seconds, settings.session, &kinds);
     let folder = &settings.folder;
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -78,9 +76,11 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
     create(&url, TARGET, target_partitions, TARGET_CAPACITY);
     let witness: Witness<What> = Witness::start(&url, STREAM, settings.partitions)?;
     let target_witness: Witness<Numbered> = Witness::start(&url, TARGET, target_partitions)?;
-    let unfenced = settings.without_fence;
-    let unfenced = unfenced.then(|| fence::taken_out(&place.url)).transpose()?;
-    let mut fleet = Fleet::new(server.port(), config, folder.clone(), unfenced);
+    let commits = match settings.without_fence {
+        false => fence::in_place(),
+        true => fence::taken_out(&place.url)?,
+    };
+    let mut fleet = Fleet::new(server.port(), config, folder.clone(), commits);
     for n in 0..HOSTS {
         fleet.start(None, n > 0)?;
     }

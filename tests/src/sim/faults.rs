@@ -94,6 +94,12 @@ impl World {
                 partition,
                 skip,
             } => self.resume_halted(binding, Partition(partition), skip),
+            Fault::Deploy {
+                binding,
+                behaviour,
+                trial,
+            } => self.deploy(binding, behaviour, trial),
+            Fault::Settle { binding, promote } => self.settle_trial(binding, promote),
         }
     }
 

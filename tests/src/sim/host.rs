@@ -16,6 +16,7 @@ use super::net::{Asker, LinkId};
 use super::prepare::Step;
 use super::relay::Asked;
 use super::supervisor::Supervisor;
+use super::swap::Lineup;
 use super::world::{Event, World};
 
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Process {
     pub(super) uids: BTreeMap<usize, Uid>,
     /// Those that ended stay in their place: what was meant for them reaches nobody.
     pub(super) supervisors: Vec<Supervisor>,
+    /// Of each binding: what its partitions run.
+    pub(super) published: Vec<Lineup>,
     pub(super) leave_by: Option<Time>,
 }
 
@@ -149,6 +152,11 @@ pub(super) enum Input {
         partition: Partition,
     },
     Prepare,
+    /// Another lineup of a binding's handler is loaded.
+    Published {
+        binding: usize,
+        lineup: Lineup,
+    },
 }
 
 impl Input {
@@ -184,6 +192,7 @@ impl Input {
             } => (8, *handler, partition.0),
             Input::DrainEnds { handler } | Input::Mend { handler, .. } => (9, *handler, 0),
             Input::Prepare => (0, 0, 0),
+            Input::Published { binding, .. } => (10, *binding, 0),
         }
     }
 }
@@ -234,11 +243,13 @@ impl World {
             self.now,
             format_args!("host {} starts as {member}", self.hosts[host].name),
         );
+        let published = self.first_lineups(host);
         self.hosts[host].process = Some(Process {
             member,
             preparing,
             uids: BTreeMap::new(),
             supervisors: Vec::new(),
+            published,
             leave_by: None,
         });
         self.prepare(host);
@@ -403,6 +414,7 @@ impl World {
             }
             Input::DrainEnds { handler } => self.drain(host, handler),
             Input::Mend { handler, partition } => self.mend(host, handler, partition),
+            Input::Published { binding, lineup } => self.published(host, binding, lineup),
         }
     }
 

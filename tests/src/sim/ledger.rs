@@ -35,6 +35,7 @@ pub(super) struct Message {
 pub(super) struct Handled {
     pub(super) tries: u64,
     pub(super) oks: u32,
+    /// Given up for good.
     pub(super) rejects: u32,
 }
 
@@ -90,8 +91,8 @@ impl Ledger {
         let handled = &mut self.handled[call.binding][call.message];
         match outcome {
             Outcome::Ok(_) => handled.oks += 1,
-            Outcome::Reject { .. } => handled.rejects += 1,
-            Outcome::Retry { .. } | Outcome::Broken { .. } | Outcome::Cancelled => {}
+            given_up if call.decides(given_up) => handled.rejects += 1,
+            _ => {}
         }
     }
 

@@ -25,6 +25,7 @@ mod relay;
 mod report;
 mod rng;
 mod supervisor;
+mod swap;
 mod trace;
 mod user;
 mod worker;

@@ -26,10 +26,16 @@ pub enum Mutation {
     GrantedUnreleased,
     /// A target takes what a source sends again.
     SourcesForgotten,
+    /// A version on trial is told to be one that is trusted.
+    TrialDecidesAlone,
+    /// A handler's state in memory is dropped at a swap, and read again while a commit is in the air.
+    StateDroppedAtSwap,
+    /// Whoever takes a partition counts on from what failed under another version.
+    AttemptsInherited,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 10] = [
+    pub const ALL: [Mutation; 13] = [
         Mutation::FenceWithoutOwner,
         Mutation::FenceWithoutFrom,
         Mutation::TrimBehindFastest,
@@ -40,6 +46,9 @@ impl Mutation {
         Mutation::OvertakenSyncs,
         Mutation::GrantedUnreleased,
         Mutation::SourcesForgotten,
+        Mutation::TrialDecidesAlone,
+        Mutation::StateDroppedAtSwap,
+        Mutation::AttemptsInherited,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -54,6 +63,9 @@ impl Mutation {
             Mutation::OvertakenSyncs => "overtaken-syncs",
             Mutation::GrantedUnreleased => "granted-unreleased",
             Mutation::SourcesForgotten => "sources-forgotten",
+            Mutation::TrialDecidesAlone => "trial-decides-alone",
+            Mutation::StateDroppedAtSwap => "state-dropped-at-swap",
+            Mutation::AttemptsInherited => "attempts-inherited",
         }
     }
 

@@ -1,9 +1,11 @@
 //! What one seed means: the shape of the world, which kinds of fault it may meet and when the planned ones
 //! happen. Knows numbers and moments; must not know how a fault is carried out.
 
+use segmenter_core::rollout::Share;
 use segmenter_core::time::Duration;
 
 use super::rng::Rng;
+use super::swap::Behaviour;
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,10 +50,12 @@ pub enum Kind {
     Seek,
     /// An operator halts a partition, and resumes it.
     Halt,
+    /// Another version of a handler goes live, on trial or at once.
+    Swap,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Churn,
         Kind::Kill,
         Kind::Pause,
@@ -74,15 +78,17 @@ impl Kind {
         Kind::DeleteGroup,
         Kind::Seek,
         Kind::Halt,
+        Kind::Swap,
     ];
 
     /// Under these alone nothing may be handled twice, and no lease changes hands unreleased.
-    const GENTLE: [Kind; 5] = [
+    const GENTLE: [Kind; 6] = [
         Kind::Churn,
         Kind::Twice,
         Kind::Refused,
         Kind::NewsLost,
         Kind::Foreign,
+        Kind::Swap,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -109,6 +115,7 @@ impl Kind {
             Kind::DeleteGroup => "group deleted",
             Kind::Seek => "seek",
             Kind::Halt => "halt",
+            Kind::Swap => "swap of versions",
         }
     }
 }
@@ -183,6 +190,16 @@ pub(super) enum Fault {
         partition: u32,
         skip: bool,
     },
+    Deploy {
+        binding: usize,
+        behaviour: Behaviour,
+        /// In these partitions; none: it is current at once.
+        trial: Option<Share>,
+    },
+    Settle {
+        binding: usize,
+        promote: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -212,6 +229,8 @@ pub(super) struct Plan {
     pub(super) slow_calls: u64,
     pub(super) failing_calls: u64,
     pub(super) stubborn_calls: u64,
+    /// At one message, under one version.
+    pub(super) attempts: u32,
     /// Members keep their id over a restart.
     pub(super) configured: bool,
     kinds: Vec<Kind>,
@@ -220,6 +239,9 @@ pub(super) struct Plan {
     pub(super) schedule: Vec<(u64, Fault)>,
 }
 
+/// More than any message fails by itself here: only those that fall with their hosts again and again are
+/// given up.
+const ATTEMPTS: u32 = 6;
 const SECOND: u64 = 1_000_000;
 const MS: u64 = 1_000;
 
@@ -252,6 +274,7 @@ impl Plan {
             slow_calls: [0, 10, 50, 300][rng.index(4)],
             failing_calls: [0, 20, 150][rng.index(3)],
             stubborn_calls: [0, 500][rng.index(2)],
+            attempts: ATTEMPTS,
             configured: rng.per_mille(500),
             kinds: kinds(rng),
             rate: [2, 8, 30][rng.index(3)],
@@ -264,6 +287,9 @@ impl Plan {
             plan.configured = false;
             plan.slow_calls = 300;
             plan.rate = 30;
+        }
+        if plan.has(Kind::Swap) && rng.per_mille(500) {
+            plan.attempts = rng.between(1, 3) as u32;
         }
         plan.schedule(rng, session_us);
         plan
@@ -304,7 +330,7 @@ impl Plan {
         for kind in self.kinds.clone() {
             let times = match kind {
                 Kind::Emptied | Kind::Delete | Kind::DeleteGroup => 1,
-                Kind::Foreign | Kind::Churn => rng.between(2, 8),
+                Kind::Foreign | Kind::Churn | Kind::Swap => rng.between(2, 8),
                 _ => rng.between(1, 3),
             };
             // Some come one upon the other, as when hosts are started anew in turn.
@@ -395,6 +421,23 @@ impl Plan {
                 };
                 self.schedule.push((back, resume));
                 Fault::Halt { binding, partition }
+            }
+            Kind::Swap => {
+                let binding = rng.index(self.streams * self.groups);
+                let behaviour = [Behaviour::Good, Behaviour::Bad, Behaviour::Slow][rng.index(3)];
+                let at_once = behaviour != Behaviour::Bad && rng.per_mille(300);
+                let percent = [100, rng.between(1, 100)][rng.index(2)];
+                let share = Share::percent(percent).expect("1 to 100");
+                // Some trials never end.
+                let back = at + rng.skewed(MS, 4 * SECOND);
+                let promote = rng.per_mille(500);
+                self.schedule
+                    .push((back, Fault::Settle { binding, promote }));
+                Fault::Deploy {
+                    binding,
+                    behaviour,
+                    trial: (!at_once).then_some(share),
+                }
             }
             // These befall single requests.
             Kind::Lost | Kind::Late | Kind::Twice | Kind::Refused | Kind::NewsLost => return,

@@ -41,10 +41,6 @@ pub(super) struct Supervisor {
 
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// More than any message fails by itself here: only those that fall with their hosts again and again are
-/// given up.
-const ATTEMPTS: u32 = 6;
-
 impl World {
     pub(super) fn supervisor(&mut self, host: usize, handler: usize) -> Option<&mut Supervisor> {
         let process = self.hosts[host].process.as_mut()?;
@@ -55,6 +51,11 @@ impl World {
         let now = self.local(host);
         let noise = self.rng.next();
         let seed = self.rng.next();
+        let runs: Vec<Runs> = self
+            .shape
+            .all()
+            .map(|partition| self.runs(host, binding, partition))
+            .collect();
         let h = &mut self.hosts[host];
         let Some(process) = &mut h.process else {
             return;
@@ -77,20 +78,24 @@ impl World {
             now,
         );
         let consumer = |partition: Partition| {
-            Worker::new(Consumer::new(ConsumerConfig {
-                attempts: ATTEMPTS,
+            let runs = runs[partition.0 as usize].clone();
+            let consumer = Consumer::new(ConsumerConfig {
+                attempts: self.plan.attempts,
                 exhausted: Exhausted::DeadLetter,
                 partition,
                 group: bound.group.clone(),
                 incarnation: incarnation.clone(),
-                runs: Runs::only(self.version.clone()),
+                runs: runs.clone(),
                 retry: self.retry,
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
                 payload_max: 1_024,
+                // Small enough that some partitions come up against it.
+                share_bytes: 2_048,
                 layout: segmenter_core::source::Layout::Ours,
                 seed: noise.wrapping_add(u64::from(partition.0)),
-            }))
+            });
+            Worker::new(consumer, runs)
         };
         let workers = self.shape.all().map(consumer).collect();
         let courier = |p: Partition| Courier::new(noise ^ u64::from(p.0));

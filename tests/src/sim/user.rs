@@ -3,10 +3,15 @@
 
 use segmenter_core::effects::Effects;
 use segmenter_core::outcome::{Fault, Outcome};
+use segmenter_core::time::Duration;
 
 use super::check::Call;
 use super::rng::mixed;
+use super::swap::Behaviour;
 use super::world::World;
+
+/// A call of a version that is slow, on top.
+const SLOWER_US: u64 = 10_000;
 
 pub(super) struct UserCode {
     pub(super) takes: u64,
@@ -16,9 +21,15 @@ pub(super) struct UserCode {
 
 impl World {
     pub(super) fn user_code(&mut self, call: &Call) -> UserCode {
-        let tries = self.ledger.tried(call);
+        let behaviour = Behaviour::of(&call.version);
         let fate = mixed(&[self.seed, call.binding as u64, call.id.ms, call.id.seq]);
-        let fails = fate % 1_000 < self.plan.failing_calls && tries <= (fate >> 10) % 3 + 1;
+        let fails = match behaviour {
+            Behaviour::Bad => true,
+            Behaviour::Good | Behaviour::Slow => {
+                let tries = self.ledger.tried(call);
+                fate % 1_000 < self.plan.failing_calls && tries <= (fate >> 10) % 3 + 1
+            }
+        };
         let outcome = match (fails, fate >> 20 & 7) {
             (false, _) => Outcome::Ok(Effects::default()),
             (true, 0) => Outcome::Reject {
@@ -27,6 +38,10 @@ impl World {
             (true, 1 | 2) => Outcome::Broken {
                 fault: Fault::Trap,
                 reason: "trapped".to_owned(),
+            },
+            (true, 3) => Outcome::Retry {
+                reason: "in a while".to_owned(),
+                after: Some(Duration::from_millis(50)),
             },
             (true, _) => Outcome::Retry {
                 reason: "again".to_owned(),
@@ -39,6 +54,10 @@ impl World {
             self.rng.skewed(usual, 400_000)
         } else {
             self.rng.between(usual / 2, usual)
+        };
+        let takes = match behaviour {
+            Behaviour::Slow => takes + self.rng.below(SLOWER_US),
+            Behaviour::Good | Behaviour::Bad => takes,
         };
         let stubborn = self.rng.per_mille(self.plan.stubborn_calls);
         let lingers = stubborn.then(|| self.rng.skewed(100, 300_000));

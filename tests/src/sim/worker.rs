@@ -1,7 +1,7 @@
 //! One partition of one handler, as `host/worker.rs`: carries out what the consumer asks for and tells it
 //! what came of it. Decides nothing.
 
-use segmenter_core::consumer::{Claim, Command, Consumer, Event as ConsumerEvent, Phase};
+use segmenter_core::consumer::{By, Claim, Command, Consumer, Event as ConsumerEvent, Phase};
 use segmenter_core::effects::{Effects, Emit};
 use segmenter_core::lease::{Epoch, Owner};
 use segmenter_core::message::{EntryId, Message};
@@ -9,6 +9,7 @@ use segmenter_core::names::Partition;
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{Acquire, AcquireReply, Commit, Release, Request};
 use segmenter_core::relay;
+use segmenter_core::rollout::Runs;
 use segmenter_core::time::Time;
 
 use super::check::{self, COUNTER, Call};
@@ -20,6 +21,9 @@ use super::world::World;
 #[derive(Debug)]
 pub(super) struct Worker {
     consumer: Consumer,
+    pub(super) runs: Runs,
+    /// Another lineup, not taken yet.
+    pub(super) published: Option<Runs>,
     /// As the supervisor sees it.
     pub(super) claim: Option<Claim>,
     owes_report: bool,
@@ -28,7 +32,7 @@ pub(super) struct Worker {
     calls: u64,
     wake: u64,
     /// What the handler keeps in memory of its state: a counter, of one epoch.
-    counter: Option<(Epoch, i64)>,
+    pub(super) counter: Option<(Epoch, i64)>,
     /// What was asked for last: for the mutation that takes stale reads.
     asked: Option<(Epoch, EntryId)>,
 }
@@ -45,9 +49,11 @@ struct Running {
 }
 
 impl Worker {
-    pub(super) fn new(consumer: Consumer) -> Worker {
+    pub(super) fn new(consumer: Consumer, runs: Runs) -> Worker {
         Worker {
             consumer,
+            runs,
+            published: None,
             claim: None,
             owes_report: false,
             refuse: false,
@@ -58,10 +64,30 @@ impl Worker {
             asked: None,
         }
     }
+
+    pub(super) fn is_calling(&self) -> bool {
+        self.call.is_some()
+    }
+
+    pub(super) fn take(&mut self, now: Time, event: ConsumerEvent) {
+        let moves_claim = !matches!(
+            event,
+            ConsumerEvent::Entries { .. } | ConsumerEvent::Handled { .. }
+        );
+        self.consumer.handle(now, event);
+        if moves_claim {
+            self.claim = self.consumer.claim();
+        }
+    }
 }
 
 impl World {
-    fn worker(&mut self, host: usize, handler: usize, partition: Partition) -> Option<&mut Worker> {
+    pub(super) fn worker(
+        &mut self,
+        host: usize,
+        handler: usize,
+        partition: Partition,
+    ) -> Option<&mut Worker> {
         let supervisor = self.supervisor(host, handler)?;
         supervisor.workers.get_mut(partition.0 as usize)
     }
@@ -75,6 +101,7 @@ impl World {
     ) {
         let now = self.local(host);
         let credulous = self.mutation == Some(Mutation::StaleReadsTaken);
+        let inherits = self.mutation == Some(Mutation::AttemptsInherited);
         let Some(worker) = self.worker(host, handler, partition) else {
             return;
         };
@@ -91,14 +118,15 @@ impl World {
             ConsumerEvent::Acquired(Ok(AcquireReply::Acquired { epoch, .. })) => Some(*epoch),
             _ => None,
         };
-        let moves_claim = !matches!(
-            event,
-            ConsumerEvent::Entries { .. } | ConsumerEvent::Handled { .. }
-        );
-        worker.consumer.handle(now, event);
-        if moves_claim {
-            worker.claim = worker.consumer.claim();
+        if let ConsumerEvent::Acquired(Ok(AcquireReply::Acquired {
+            attempts: Some(attempts),
+            ..
+        })) = &mut event
+            && inherits
+        {
+            attempts.version = worker.runs.version.clone();
         }
+        worker.take(now, event);
         if let Some(epoch) = held {
             let event = relay::Event::Held { epoch };
             self.relay_event(host, handler, partition, event);
@@ -108,6 +136,7 @@ impl World {
 
     pub(super) fn pump_consumer(&mut self, host: usize, handler: usize, partition: Partition) {
         let now = self.local(host);
+        self.swap(host, handler, partition);
         loop {
             let Some(supervisor) = self.supervisor(host, handler) else {
                 return;
@@ -118,7 +147,10 @@ impl World {
                 break;
             };
             match command {
-                Command::Call { epoch, message, .. } => self.call(host, handler, epoch, message),
+                Command::Call { epoch, message, by } => {
+                    self.call(host, handler, epoch, message, by);
+                    self.swap(host, handler, partition);
+                }
                 Command::CancelCall => self.cancel(host, handler, partition),
                 other => self.carry_out(host, handler, partition, other),
             }
@@ -180,11 +212,12 @@ impl World {
         }
     }
 
-    fn call(&mut self, host: usize, handler: usize, epoch: Epoch, message: Message) {
+    fn call(&mut self, host: usize, handler: usize, epoch: Epoch, message: Message, by: By) {
         let partition = message.partition;
         let Some(process) = &self.hosts[host].process else {
             return;
         };
+        let runs = &process.supervisors[handler].workers[partition.0 as usize].runs;
         let Some(number) = check::message_of(message.content.payload()) else {
             return self.defect(format!("{} carries what nobody sent", message.id));
         };
@@ -195,13 +228,16 @@ impl World {
             epoch,
             id: message.id,
             message: number,
+            version: runs.called(by).clone(),
+            on_trial: by == By::Running && runs.instead.is_some(),
+            last: message.attempt >= self.plan.attempts,
         };
         let name = &self.hosts[host].name;
         self.trace.line(
             self.now,
             format_args!(
-                "{name}: call {}/{partition} {} attempt {}",
-                call.binding, message.id, message.attempt
+                "{name}: call {}/{partition} {} attempt {} of {}",
+                call.binding, message.id, message.attempt, call.version
             ),
         );
         let started = self.checks.call_started(self.now, &call);
@@ -361,7 +397,7 @@ impl World {
         let bound = &self.bindings[supervisor.binding];
         let (stream, group) = (&self.streams[bound.stream], &bound.group);
         match command {
-            Command::Read { epoch, after } => {
+            Command::Read { epoch, after, .. } => {
                 supervisor.workers[partition.0 as usize].asked = Some((epoch, after));
                 self.ask_read(host, handler, partition, (epoch, after));
             }

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use segmenter_core::backoff::Backoff;
-use segmenter_core::names::{Incarnation, Shape, StreamId, Version};
+use segmenter_core::lease::Owner;
+use segmenter_core::names::{Partition, Shape, StreamId};
 use segmenter_core::port::{Failure, Reply};
 use segmenter_core::time::Duration;
 
@@ -19,6 +20,8 @@ use super::plan::{Fault, Kind, Plan};
 use super::producer::{Producer, Wake};
 use super::redis::Redis;
 use super::rng::Rng;
+use super::supervisor::Supervisor;
+use super::swap::Lineup;
 use super::trace::Trace;
 
 pub(super) struct World {
@@ -35,7 +38,9 @@ pub(super) struct World {
     /// What handlers emit to.
     pub(super) target: StreamId,
     pub(super) bindings: Vec<Binding>,
-    pub(super) version: Version,
+    /// Of each binding.
+    pub(super) wanted: Vec<Lineup>,
+    pub(super) deploys: u64,
     pub(super) retry: Backoff,
     pub(super) links: Vec<Link>,
     pub(super) tokens: u64,
@@ -180,7 +185,8 @@ impl World {
             shape,
             streams,
             target: target.clone(),
-            version: "sim".parse().expect("a name"),
+            wanted: bindings.iter().map(|_| Lineup::first()).collect(),
+            deploys: 0,
             retry: Backoff {
                 initial: Duration::from_millis(20),
                 max: Duration::from_millis(300),
@@ -204,6 +210,9 @@ impl World {
 
     pub(super) fn run(&mut self) {
         self.trace.line(0, format_args!("{:?}", self.plan));
+        for (binding, wanted) in self.wanted.iter().enumerate() {
+            self.checks.trusted(binding, wanted.current());
+        }
         for (at, fault) in self.plan.schedule.clone() {
             self.schedule(at, Event::Fault(fault));
         }
@@ -343,7 +352,9 @@ impl World {
                     return Some(format!("{}/{partition} has no lease", bound.group));
                 };
                 let owner = lease.owner.as_ref().map(|owner| &owner.incarnation);
-                let place = serving.iter().position(|one| Some(*one) == owner);
+                let place = serving
+                    .iter()
+                    .position(|one| Some(&one.incarnation) == owner);
                 let Some(place) = place else {
                     return Some(format!(
                         "{}/{partition} of {stream} has no owner that lives: {:?}",
@@ -352,6 +363,13 @@ impl World {
                     ));
                 };
                 sizes[place] += 1;
+                // A commit that acks nothing, and only says what handles: no owner notices if it takes
+                // effect once more later, or is lost.
+                let exact = !self.plan.has(Kind::Twice) && !self.plan.has(Kind::Rollback);
+                let another = says_another(lease.owner.as_ref(), serving[place], partition);
+                if let Some(why) = another.filter(|_| exact) {
+                    return Some(format!("{}/{partition}: {why}", bound.group));
+                }
                 let last = self.redis.broker.entries(stream, partition).next_back();
                 if last.is_some_and(|last| last.id > lease.acked) {
                     return Some(format!(
@@ -369,17 +387,25 @@ impl World {
     }
 
     /// The supervisors that serve a group and stay.
-    fn serving(&self, binding: usize) -> Vec<&Incarnation> {
+    fn serving(&self, binding: usize) -> Vec<&Supervisor> {
         let staying = self.hosts.iter().filter_map(|host| host.process.as_ref());
         staying
             .filter(|process| process.leave_by.is_none())
             .flat_map(|process| &process.supervisors)
             .filter(|supervisor| supervisor.binding == binding && !supervisor.exited)
-            .map(|supervisor| &supervisor.incarnation)
             .collect()
     }
 
     pub(super) fn start_looking(&mut self) {
         self.schedule(self.now + LOOK_EVERY, Event::Look);
     }
+}
+
+/// What handles a partition is what its lease says.
+fn says_another(owner: Option<&Owner>, by: &Supervisor, partition: Partition) -> Option<String> {
+    let (says, runs) = (
+        &owner?.version,
+        &by.workers[partition.0 as usize].runs.version,
+    );
+    (says != runs).then(|| format!("{runs} handles, and the lease says {says}"))
 }

@@ -31,4 +31,4 @@ pub use key::Key;
 pub use news::{HandlerNews, Subscription};
 pub use operate::{GroupDeleted, delete_group, server_time_ms};
 pub use place::{Place, Placed};
-pub use reader::{Delivery, Reader};
+pub use reader::{Delivery, Reader, largest};

@@ -46,6 +46,8 @@ scripts! {
     Commit = "commit.lua",
     Release = "release.lua",
     Verify = "verify.lua",
+    Largest = "largest.lua",
+    Read = "read.lua",
     LogCount = "log_count.lua",
     GroupSeek = "group_seek.lua",
     GroupHalt = "group_halt.lua",

@@ -54,6 +54,9 @@ pub struct TooLarge {
 }
 
 const POOLING: &str = "pooling";
+/// Of the stack of an instance that ended, what stays in memory for the next one, and is written over; what
+/// a deep recursion touched beyond goes back to the system.
+const STACK_KEEP_BYTES: usize = 8 * 1024;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -148,7 +151,10 @@ fn settings(cache: &Option<Cache>, dumps: bool, pool: Option<PoolingAllocationCo
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     config.coredump_on_trap(dumps);
     config.cache(cache.clone());
-    if let Some(pool) = pool {
+    if let Some(mut pool) = pool {
+        // Else every stack of the pool stays as large as the deepest recursion that it ever saw.
+        config.async_stack_zeroing(true);
+        pool.async_stack_keep_resident(STACK_KEEP_BYTES);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     config

@@ -162,12 +162,16 @@ pub fn a_commit_may_ack_an_id_that_is_no_entry(subject: &mut dyn Subject) {
     assert_eq!(scene.log_ids(), ids[1..]);
 }
 
-/// A failed attempt at `id`.
+/// Failed attempts at `id`.
 fn attempts(id: EntryId, failed: u32) -> Attempts {
+    attempts_of(id, failed, "v1")
+}
+
+fn attempts_of(id: EntryId, failed: u32, version: &str) -> Attempts {
     Attempts {
         id,
         failed,
-        version: "v1".parse().expect("a name"),
+        version: version.parse().expect("a name"),
     }
 }
 
@@ -249,5 +253,71 @@ pub fn a_commit_may_halt_the_partition_and_a_resume_forgets_the_attempts(
     assert_eq!(
         (next.acked, next.unreleased, next.attempts),
         (ids[0], false, None)
+    );
+}
+
+/// Who takes it over counts the crash under the version that handled.
+pub fn a_commit_may_say_which_version_handles_by_now(subject: &mut dyn Subject) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(2);
+    let mut held = scene.acquire("a");
+    let commit = Commit {
+        version: Some("v2".parse().expect("a name")),
+        ..scene.commit_of(&held, held.acked, 0)
+    };
+    let reply = scene.send(commit.clone());
+    assert_eq!(reply, Ok(CommitReply::Committed { read: 0 }));
+    scene.commit(&mut held, ids[0], 1, false);
+    let next = scene.acquire("b");
+    assert_eq!(
+        next.attempts,
+        Some(attempts_of(ids[1], 1, "v2")),
+        "a commit that says nothing leaves it"
+    );
+    assert_eq!(
+        scene
+            .send(commit)
+            .map(|reply| matches!(reply, CommitReply::Fenced { .. })),
+        Ok(true),
+        "fenced like all else"
+    );
+    assert_eq!(
+        scene.acquire("c").attempts,
+        Some(attempts_of(ids[1], 2, "v2"))
+    );
+    let held = scene.acquire("d");
+    let commit = scene.commit_of(&held, ids[1], 1);
+    assert_eq!(scene.send(commit), Ok(CommitReply::Committed { read: 2 }));
+    let third = scene.append(1);
+    assert_eq!(
+        scene.acquire("e").attempts,
+        Some(attempts_of(third[0], 1, "v1")),
+        "each acquire says it anew"
+    );
+}
+
+pub fn a_crash_counts_under_the_version_that_the_lease_has_for_its_entry(
+    subject: &mut dyn Subject,
+) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(2);
+    let held = scene.acquire("a");
+    // The version on trial did not ack it: another one is asked, and has not failed yet.
+    let commit = Commit {
+        attempts: Some(attempts_of(ids[0], 0, "v0")),
+        version: Some("v2".parse().expect("a name")),
+        ..scene.commit_of(&held, held.acked, 0)
+    };
+    assert_eq!(scene.send(commit), Ok(CommitReply::Committed { read: 0 }));
+    assert_eq!(scene.release(held.fence()), ReleaseReply::Released);
+    let held = scene.acquire("b");
+    assert_eq!(held.attempts, Some(attempts_of(ids[0], 0, "v0")));
+    let mut held = scene.acquire("c");
+    assert_eq!(held.attempts, Some(attempts_of(ids[0], 1, "v0")));
+    scene.commit(&mut held, ids[0], 1, false);
+    assert_eq!(
+        scene.acquire("d").attempts,
+        Some(attempts_of(ids[1], 1, "v1")),
+        "of another entry: under the one that handled"
     );
 }

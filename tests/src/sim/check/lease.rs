@@ -111,8 +111,9 @@ impl Leases {
             );
         };
         known.admits(&r.fence, "commit", r.partition)?;
-        // A failed attempt, or a halt, may be recorded without an ack.
-        let forward = match r.attempts.is_some() || r.halt.is_some() {
+        // A failed attempt, a halt, or what handles by now may be recorded without an ack.
+        let records = r.attempts.is_some() || r.halt.is_some() || r.version.is_some();
+        let forward = match records {
             true => r.to >= known.acked,
             false => r.to > known.acked,
         };

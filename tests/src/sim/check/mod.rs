@@ -10,11 +10,12 @@ mod relayed;
 mod settled;
 mod trust;
 mod twice;
+mod versions;
 
 use segmenter_core::entry::RawEntry;
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, Incarnation, Partition, Shape, StreamId};
+use segmenter_core::names::{GroupName, Incarnation, Partition, Shape, StreamId, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{
     AppendReply, EnsureGroupReply, Failure, HaltReply, InstallReply, Reply, Request, ResumeReply,
@@ -86,6 +87,24 @@ pub(super) struct Call {
     pub(super) epoch: Epoch,
     pub(super) id: EntryId,
     pub(super) message: usize,
+    /// Which is called.
+    pub(super) version: Version,
+    /// What it does not ack, another one is asked about.
+    pub(super) on_trial: bool,
+    /// It has no further attempt.
+    pub(super) last: bool,
+}
+
+impl Call {
+    /// Whether its outcome means that the message is never called again, unless that is lost.
+    pub(super) fn decides(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Ok(_) => true,
+            Outcome::Cancelled => false,
+            Outcome::Reject { .. } => !self.on_trial,
+            Outcome::Retry { .. } | Outcome::Broken { .. } => !self.on_trial && self.last,
+        }
+    }
 }
 
 /// What the handlers of the simulation count in, in their state.
@@ -111,6 +130,7 @@ pub(super) struct Checks {
     order: order::Order,
     trust: trust::Trust,
     append: append::Appends,
+    versions: versions::Versions,
     /// Nothing in this run excuses a duplicate.
     gentle: bool,
     takeovers: u64,
@@ -144,6 +164,7 @@ impl Checks {
             order: order::Order::default(),
             trust: trust::Trust::new(plan.session_timeout),
             append: append::Appends::default(),
+            versions: versions::Versions::default(),
             gentle: plan.is_gentle(),
             takeovers: 0,
         }
@@ -201,6 +222,7 @@ impl Checks {
             }
             (Request::Acquire(r), Ok(Reply::Acquire(reply))) => {
                 let taken = self.lease.acquired(view, r, reply)?;
+                self.versions.acquired(view, r, reply);
                 self.takeovers += u64::from(taken);
                 if self.gentle && taken {
                     return twice::taken(r);
@@ -212,6 +234,7 @@ impl Checks {
                     self.settled.committed(view, r, reply, covers)?;
                     effects::committed(view, r, reply, covers, *sum)?;
                 }
+                self.versions.committed(view, r, reply)?;
                 self.lease.committed(view, r, reply)
             }
             (Request::Install(r), Ok(Reply::Install(InstallReply::Installed))) => match before {
@@ -265,6 +288,11 @@ impl Checks {
         self.trust.answered(binding, incarnation, member);
     }
 
+    /// A version is what handles a binding's messages, not only on trial.
+    pub(super) fn trusted(&mut self, binding: usize, version: &Version) {
+        self.versions.trusted(binding, version);
+    }
+
     pub(super) fn call_started(&mut self, now: u64, call: &Call) -> Verdict {
         self.trust.call_started(now, call)
     }
@@ -275,11 +303,16 @@ impl Checks {
         outcome: &Outcome,
         ledger: &Ledger,
     ) -> Verdict {
-        let done = matches!(outcome, Outcome::Ok(_) | Outcome::Reject { .. });
-        if !done {
+        let failed = !matches!(outcome, Outcome::Ok(_) | Outcome::Cancelled);
+        if failed && !call.on_trial {
+            self.versions.failed(call);
+        }
+        if !call.decides(outcome) {
             return Ok(());
         }
-        self.settled.handled(call);
+        if matches!(outcome, Outcome::Ok(_) | Outcome::Reject { .. }) {
+            self.settled.handled(call);
+        }
         self.order.handled(call, ledger)?;
         if self.gentle {
             return twice::handled(call, ledger);

@@ -36,6 +36,10 @@ pub struct Config {
     pub give_up: Duration,
     /// Bytes, inclusive; an entry with a larger payload is not ours in shape.
     pub payload_max: usize,
+    /// Bytes that it may hold of what it read and has not let go: its share of what the host may read
+    /// ahead. It never waits for another partition, and one entry may be read into nothing held, however
+    /// large: so no share is too small to go on.
+    pub share_bytes: usize,
     /// How entries are understood.
     pub layout: Layout,
     /// Where jitter comes from.
@@ -102,6 +106,11 @@ pub enum Command {
     Read {
         epoch: Epoch,
         after: EntryId,
+        /// Bytes that it may hold in addition, each entry with [`limits::ENTRY_OVERHEAD_BYTES`]; the first
+        /// entry may be larger.
+        ///
+        /// [`limits::ENTRY_OVERHEAD_BYTES`]: crate::limits::ENTRY_OVERHEAD_BYTES
+        room: usize,
     },
     StopReading,
     Call {

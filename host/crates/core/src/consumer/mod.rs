@@ -290,7 +290,7 @@ impl Consumer {
             }
             return None;
         }
-        if let Some(read) = tenure.read_more() {
+        if let Some(read) = tenure.read_more(self.config.share_bytes) {
             return Some(read);
         }
         let outbox_has_room = match self.room {
@@ -308,7 +308,8 @@ impl Consumer {
         }
         match tenure.queue.pop_front() {
             Some(Entry::Ours { id, content, .. }) => {
-                tenure.queue_bytes = tenure.queue_bytes.saturating_sub(content.bytes());
+                let bytes = content.bytes();
+                tenure.queue_bytes = tenure.queue_bytes.saturating_sub(bytes);
                 let attempt = tenure.attempt_at(id);
                 let by = match tenure.is_doubted(id) {
                     true => By::Instead,
@@ -329,6 +330,7 @@ impl Consumer {
                     return self.poll_tenure(now, trust_until);
                 }
                 let epoch = tenure.epoch;
+                tenure.calling_bytes = bytes;
                 self.call = Call::Running { epoch, by };
                 self.little_at = now + limits::OUTBOX_FULL_EVERY;
                 Some(Command::Call {
@@ -412,7 +414,7 @@ impl Consumer {
                 tenure.draining = revoked;
                 tenure.taken_over(attempts, unreleased, &self.runs);
                 if self.acquired_for != self.runs.version {
-                    tenure.runs(&self.runs, true);
+                    tenure.say(&self.runs.version);
                 }
                 self.state = State::Consuming(Box::new(tenure));
                 if self.halt_told.take().is_some() {
@@ -476,6 +478,7 @@ impl Consumer {
             let (config, runs) = (&self.config, &self.runs);
             let version = runs.called(by);
             let on_trial = by == By::Running && runs.instead.is_some();
+            tenure.calling_bytes = 0;
             match outcome {
                 Outcome::Ok(effects) => tenure.settle_with(message.id, effects),
                 Outcome::Cancelled => tenure.again(message, now),
@@ -517,6 +520,7 @@ impl Consumer {
             Ok(CommitReply::Committed { read }) => {
                 self.refused_since = None;
                 tenure.acked = sent.to;
+                tenure.acked_read = read;
                 tenure.commit_failures = 0;
                 if let Some(reason) = sent.halt {
                     let claim = Claim {

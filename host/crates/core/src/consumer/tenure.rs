@@ -21,6 +21,7 @@ pub(super) struct Tenure {
     pub(super) draining: bool,
     /// What the lease holds, as far as is known.
     pub(super) acked: EntryId,
+    pub(super) acked_read: u64,
     /// What is settled here: the next commit's aim.
     pub(super) settled: EntryId,
     pub(super) settled_read: u64,
@@ -37,6 +38,8 @@ pub(super) struct Tenure {
     pub(super) commits_since_trim: u32,
     pub(super) queue: VecDeque<Entry>,
     pub(super) queue_bytes: usize,
+    /// Of the message that was called and has not come back.
+    pub(super) calling_bytes: usize,
     /// The last entry that was read.
     pub(super) position: EntryId,
     pub(super) reading: bool,
@@ -61,6 +64,7 @@ pub(super) struct InFlight {
     pub(super) read: u64,
     pub(super) caught_up: bool,
     dead: Vec<DeadLetter>,
+    dead_bytes: usize,
     effects: Effects,
     /// Failed attempts were recorded with it.
     records: bool,
@@ -75,6 +79,7 @@ impl Tenure {
             epoch,
             draining: false,
             acked,
+            acked_read: read,
             settled: acked,
             settled_read: read,
             dead: Vec::new(),
@@ -88,6 +93,7 @@ impl Tenure {
             commits_since_trim: 0,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            calling_bytes: 0,
             position: acked,
             reading: false,
             attempts: None,
@@ -140,10 +146,15 @@ impl Tenure {
     /// Other versions handle from now on; `differs`: from what the lease says, or is about to.
     pub(super) fn runs(&mut self, runs: &Runs, differs: bool) {
         if differs {
-            self.unsaid = Some(runs.version.clone());
+            self.say(&runs.version);
         }
         self.doubted = None;
         self.count_anew(runs);
+    }
+
+    /// The lease says another version than the one that handles.
+    pub(super) fn say(&mut self, version: &Version) {
+        self.unsaid = Some(version.clone());
     }
 
     /// What the lease knows of failed attempts under another version becomes none under this one.
@@ -240,7 +251,9 @@ impl Tenure {
     /// What is settled and not committed is forgotten: the next owner handles it again.
     fn give_up_settled(&mut self) {
         self.settled = self.acked;
+        self.settled_read = self.acked_read;
         self.dead.clear();
+        self.dead_bytes = 0;
         self.effects = Effects::default();
         self.unrecorded = false;
     }
@@ -252,6 +265,7 @@ impl Tenure {
         self.halt = self.halt.take().or(sent.halt.map(|reason| (reason, false)));
         let later = std::mem::replace(&mut self.dead, sent.dead);
         self.dead.extend(later);
+        self.dead_bytes += sent.dead_bytes;
         self.emitted -= u64::try_from(sent.effects.emits.len()).unwrap_or(0);
         let later = std::mem::replace(&mut self.effects, sent.effects);
         self.effects.then(later);
@@ -329,12 +343,12 @@ impl Tenure {
             read: self.settled_read,
             caught_up: self.settled == self.position,
             dead: std::mem::take(&mut self.dead),
+            dead_bytes: std::mem::take(&mut self.dead_bytes),
             effects: std::mem::take(&mut self.effects),
             records: std::mem::take(&mut self.unrecorded),
             halt: halt.clone(),
             version: self.unsaid.take(),
         };
-        self.dead_bytes = 0;
         self.effect_bytes = 0;
         let emits = sent.effects.emits.iter();
         let emits = emits
@@ -366,16 +380,29 @@ impl Tenure {
         Some(settled)
     }
 
-    pub(super) fn read_more(&mut self) -> Option<Command> {
-        let room = self.queue.len() < limits::QUEUE_ENTRIES_MAX / 2
-            && self.queue_bytes < limits::QUEUE_BYTES_MAX / 2;
-        if self.reading || !room {
+    /// Bytes of what was read and is not let go: it waits, is being handled, or is a dead letter that is
+    /// not committed.
+    fn held_bytes(&self) -> usize {
+        let sent = self.committing.as_ref().map_or(0, |sent| sent.dead_bytes);
+        let shells = limits::ENTRY_OVERHEAD_BYTES * self.queue.len();
+        self.queue_bytes + shells + self.calling_bytes + self.dead_bytes + sent
+    }
+
+    /// The next entries, before those that are there are used up.
+    pub(super) fn read_more(&mut self, share_bytes: usize) -> Option<Command> {
+        if self.reading || self.queue.len() >= limits::QUEUE_ENTRIES_MAX / 2 {
+            return None;
+        }
+        let held = self.held_bytes();
+        // What is held falls by what this partition does alone, down to nothing: no share stops it for good.
+        if held > 0 && held >= limits::QUEUE_BYTES_MAX.min(share_bytes) / 2 {
             return None;
         }
         self.reading = true;
         Some(Command::Read {
             epoch: self.epoch,
             after: self.position,
+            room: share_bytes.saturating_sub(held),
         })
     }
 }

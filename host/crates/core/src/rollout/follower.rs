@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::judge::{Evidence, Verdict, judge};
-use super::{Edition, Lineup, Mode, Wanted};
+use super::{Candidate, Edition, Lineup, Mode, Wanted};
 use crate::backoff::Backoff;
 use crate::names::Version;
 use crate::time::Time;
@@ -194,6 +194,10 @@ impl Follower {
             // Nobody wants it any more.
             return;
         };
+        if *known == Known::Loaded {
+            // It was asked for twice: wanted, forgotten and wanted again. It is there.
+            return;
+        }
         match result {
             Ok(()) => *known = Known::Loaded,
             Err(Loading::Refused(why)) => {
@@ -264,7 +268,9 @@ impl Follower {
             true => newest,
             false => self.runs_already(&self.wanted.current),
         };
-        let candidate = self.wanted.candidate.as_ref().and_then(|candidate| {
+        let other = |candidate: &&Candidate| candidate.version != self.wanted.current;
+        let candidate = self.wanted.candidate.as_ref().filter(other);
+        let candidate = candidate.and_then(|candidate| {
             let newest = self.edition(&candidate.version);
             let edition = match self.is_loaded(&newest) {
                 true => newest,

@@ -91,9 +91,8 @@ pub fn judge(evidence: &Evidence, over: bool) -> Option<Verdict> {
         return back(format!("it cannot be loaded: {why}"));
     }
     let overruled = candidate.overruled;
-    if overruled >= OVERRULED_MIN
-        && overruled.saturating_mul(100) > candidate.calls.saturating_mul(OVERRULED_PERCENT)
-    {
+    let share = u128::from(candidate.calls) * u128::from(OVERRULED_PERCENT);
+    if overruled >= OVERRULED_MIN && u128::from(overruled) * 100 > share {
         return back(format!(
             "it failed {overruled} messages that the version before it acked ({candidate})"
         ));

@@ -3,3 +3,4 @@
 mod model;
 mod steps;
 mod support;
+mod versions;

@@ -1,19 +1,36 @@
 //! Two consumers of one partition against a model of the log and of the lease, with lost answers, wrong
-//! turns of the coordinator and handlers that fail. What must hold is judged by what the handlers and
-//! the lease did, not by what the consumers believe. (The simulator of the whole protocol comes on top.)
+//! turns of the coordinator, handlers that fail, and versions that are swapped and tried. What must hold is
+//! judged by what the handlers and the lease did, not by what the consumers believe. (The simulator of the
+//! whole protocol comes on top.)
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::support::*;
 use proptest::prelude::*;
-use segmenter_core::consumer::{Claim, Command, Consumer, Event};
+use segmenter_core::consumer::{By, Claim, Command, Config, Consumer, Event, Settled};
 use segmenter_core::effects::Effects;
 use segmenter_core::entry::RawEntry;
-use segmenter_core::lease::{Lease, Owner};
+use segmenter_core::lease::{Epoch, Lease, Owner};
 use segmenter_core::message::{EntryId, Message};
+use segmenter_core::names::Version;
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::port::{AcquireReply, CommitReply, Failure, ReleaseReply};
+use segmenter_core::rollout::Runs;
 use segmenter_core::time::{Duration, Time};
+
+/// At one message, under one version.
+const ATTEMPTS: u32 = 3;
+/// Only ever on trial, and acks nothing.
+const BAD: &str = "bad";
+/// What a partition may run: a version, and who is asked instead while it is on trial.
+const LINEUPS: [(&str, Option<&str>); 6] = [
+    ("v1", None),
+    ("v2", None),
+    ("v2", Some("v1")),
+    ("v1", Some("v2")),
+    (BAD, Some("v1")),
+    (BAD, Some("v2")),
+];
 
 /// One step of the world. Numbers are taken modulo what there is to choose from.
 #[derive(Debug, Clone)]
@@ -40,6 +57,10 @@ enum Step {
     Seek(u8),
     Wait(u16),
     Kill(bool),
+    Runs {
+        who: bool,
+        lineup: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::Seek),
         2 => (0u16..500).prop_map(Step::Wait),
         1 => prop::bool::weighted(0.5).prop_map(Step::Kill),
+        2 => (any::<bool>(), any::<u8>()).prop_map(|(who, lineup)| Step::Runs { who, lineup }),
     ]
 }
 
@@ -62,13 +84,27 @@ struct Node {
     consumer: Consumer,
     incarnation: String,
     requests: VecDeque<Command>,
-    calling: Option<Message>,
+    calling: Option<(Message, By)>,
     cancelled: bool,
     claimed: Option<Claim>,
     /// Must be synced before it may be assigned again.
     lost: bool,
     /// Ids settled in this tenure, in order.
     settled: Vec<EntryId>,
+    runs: Runs,
+    /// From the end of the call in the air on.
+    runs_next: Option<Runs>,
+    /// What the version on trial did not ack in this tenure, or what a takeover said of that.
+    doubted: BTreeSet<EntryId>,
+}
+
+impl Node {
+    fn run(&mut self, runs: Runs) {
+        if runs != self.runs {
+            self.runs = runs;
+            self.doubted.clear();
+        }
+    }
 }
 
 struct World {
@@ -80,6 +116,9 @@ struct World {
     handled: Vec<(EntryId, bool)>,
     nodes: [Node; 2],
     born: u32,
+    /// Failed calls of versions that decide (one that runs and is not on trial, or one that is asked
+    /// instead), and crashes that were counted.
+    failed: BTreeMap<(EntryId, Version), u32>,
 }
 
 impl World {
@@ -90,8 +129,9 @@ impl World {
             lease: Lease::new(EntryId::ZERO, 0),
             dead: Vec::new(),
             handled: Vec::new(),
-            nodes: [node(1), node(2)],
+            nodes: [node(1, lineup(0)), node(2, lineup(0))],
             born: 2,
+            failed: BTreeMap::new(),
         }
     }
 
@@ -144,7 +184,17 @@ impl World {
             Step::Kill(who) => {
                 if faults {
                     self.born += 1;
-                    self.nodes[usize::from(who)] = node(self.born);
+                    let runs = self.nodes[usize::from(who)].runs.clone();
+                    self.nodes[usize::from(who)] = node(self.born, runs);
+                }
+            }
+            Step::Runs { who, lineup: n } => {
+                let node = &mut self.nodes[usize::from(who)];
+                let runs = lineup(n);
+                node.consumer.handle(self.now, Event::Runs(runs.clone()));
+                match node.calling {
+                    Some(_) => node.runs_next = Some(runs),
+                    None => node.run(runs),
                 }
             }
         }
@@ -160,15 +210,22 @@ impl World {
             commands += 1;
             assert!(commands < 1_000, "endless");
             match command {
-                Command::Call { message, .. } => {
+                Command::Call { epoch, message, by } => {
                     assert!(node.calling.is_none(), "two calls in the air");
-                    node.calling = Some(message);
+                    may_be_called(node, &self.lease, epoch, &message, by);
+                    let called = (message.id, node.runs.called(by).clone());
+                    let failed = self.failed.get(&called).copied().unwrap_or(0);
+                    assert!(message.attempt <= failed + 1, "attempts of another version");
+                    node.calling = Some((message, by));
                     node.cancelled = false;
                 }
                 Command::CancelCall => node.cancelled = true,
                 // An answer that was on its way arrives nevertheless.
                 Command::StopReading => {}
-                Command::DropInstance => node.settled.clear(),
+                Command::DropInstance => {
+                    node.settled.clear();
+                    node.doubted.clear();
+                }
                 Command::Lost { .. } => node.lost = true,
                 Command::Broken { why } => panic!("broken: {why}"),
                 Command::Vanished { .. } => panic!("nothing vanished here"),
@@ -191,17 +248,19 @@ impl World {
 
     fn call(&mut self, who: usize, outcome: u8) {
         let node = &mut self.nodes[who];
-        let Some(message) = node.calling.take() else {
+        let Some((message, by)) = node.calling.take() else {
             return;
         };
+        let called = node.runs.called(by).clone();
+        let on_trial = by == By::Running && node.runs.instead.is_some();
         let outcome = match outcome % 8 {
             _ if node.cancelled => Outcome::Cancelled,
-            0..=4 => Outcome::Ok(Effects::default()),
-            5 => Outcome::Retry {
+            0..=4 if called.as_str() != BAD => Outcome::Ok(Effects::default()),
+            0 | 1 | 5 => Outcome::Retry {
                 reason: String::new(),
                 after: None,
             },
-            6 => Outcome::Broken {
+            2 | 6 => Outcome::Broken {
                 fault: Fault::Trap,
                 reason: String::new(),
             },
@@ -209,13 +268,23 @@ impl World {
                 reason: String::new(),
             },
         };
-        self.handled
-            .push((message.id, matches!(outcome, Outcome::Ok(_))));
-        if matches!(outcome, Outcome::Ok(_) | Outcome::Reject { .. }) {
+        let ok = matches!(outcome, Outcome::Ok(_));
+        self.handled.push((message.id, ok));
+        if ok || !on_trial && matches!(outcome, Outcome::Reject { .. }) {
             if let Some(last) = node.settled.last() {
                 assert!(*last < message.id, "out of order within a tenure");
             }
             node.settled.push(message.id);
+        }
+        if !ok && outcome != Outcome::Cancelled {
+            if on_trial {
+                node.doubted.insert(message.id);
+            } else {
+                *self.failed.entry((message.id, called)).or_default() += 1;
+            }
+        }
+        if let Some(runs) = node.runs_next.take() {
+            node.run(runs);
         }
         node.consumer
             .handle(self.now, Event::Handled { message, outcome });
@@ -233,7 +302,7 @@ impl World {
             _ => (true, Some(Failure::Unknown("cut after".to_owned()))),
         };
         let event = match request {
-            Command::Read { epoch, after } => {
+            Command::Read { epoch, after, .. } => {
                 let entries: Vec<_> = self
                     .log
                     .iter()
@@ -251,16 +320,34 @@ impl World {
                     entries,
                 }
             }
-            Command::Acquire { .. } => {
+            Command::Acquire { version } => {
                 let owner = Owner {
                     incarnation: self.nodes[who].incarnation.parse().unwrap(),
                     member: "m".parse().unwrap(),
-                    version: "v".parse().unwrap(),
+                    version,
                 };
                 let (epoch, acked) = (self.lease.epoch, self.lease.acked);
                 let halted = self.lease.halt.clone();
+                let mut unreleased = false;
                 if happens {
-                    let _ = self.lease.acquire(owner, self.now.0);
+                    let before = self.lease.owner.clone();
+                    unreleased = self.lease.acquire(owner, self.now.0).unwrap_or(false);
+                    let head = self.log.iter().map(|e| e.id).find(|id| *id > acked);
+                    if let (true, Some(before), Some(head)) = (unreleased, before, head) {
+                        self.lease.count_crash(head, before.version);
+                        if let Some(attempts) = &self.lease.attempts {
+                            let crashed = (head, attempts.version.clone());
+                            *self.failed.entry(crashed).or_default() += 1;
+                        }
+                    }
+                }
+                let attempts = self.lease.attempts.clone();
+                if let (None, None, Some(attempts)) = (&failure, &halted, &attempts) {
+                    let node = &mut self.nodes[who];
+                    let known = [Some(&node.runs.version), node.runs.instead.as_ref()];
+                    if known.contains(&Some(&attempts.version)) {
+                        node.doubted.insert(attempts.id);
+                    }
                 }
                 let reply = match halted {
                     Some(reason) => AcquireReply::Halted {
@@ -272,8 +359,8 @@ impl World {
                         epoch: self.lease.epoch,
                         acked,
                         read: self.lease.read,
-                        unreleased: false,
-                        attempts: None,
+                        unreleased,
+                        attempts,
                     },
                 };
                 Event::Acquired(failure.map_or(Ok(reply), Err))
@@ -283,11 +370,13 @@ impl World {
                 let epoch = settled.fence.epoch;
                 let held = happens && self.lease.commit(&settled.fence, settled.to, settled.read);
                 if held {
-                    let records = settled.attempts.is_some();
-                    assert!(
-                        before < settled.to || records && before == settled.to,
-                        "a commit goes forward, or records a failed attempt"
-                    );
+                    self.judge(before, &settled);
+                    if settled.attempts.is_some() {
+                        self.lease.attempts = settled.attempts;
+                    }
+                    if let (Some(version), Some(owner)) = (settled.version, &mut self.lease.owner) {
+                        owner.version = version;
+                    }
                     self.dead
                         .extend(settled.dead.iter().map(|letter| letter.id));
                     for entry in self
@@ -333,10 +422,67 @@ impl World {
     }
 }
 
-fn node(n: u32) -> Node {
+/// A commit that held.
+impl World {
+    fn judge(&self, before: EntryId, settled: &Settled) {
+        let says = settled.attempts.is_some() || settled.version.is_some();
+        assert!(
+            before < settled.to || says && before == settled.to,
+            "a commit goes forward, records a failed attempt or says what handles"
+        );
+        for letter in settled.dead.iter().filter(|letter| letter.attempts > 0) {
+            assert_ne!(letter.version, BAD, "buried on the word of one on trial");
+            let version = letter.version.parse().unwrap();
+            let gave_up = self.failed.contains_key(&(letter.id, version));
+            assert!(
+                gave_up || letter.reason.contains("crashed"),
+                "{letter:?} names a version that does not decide, or did not fail it"
+            );
+        }
+    }
+}
+
+/// What the lease must say before such a call, and who may be called.
+fn may_be_called(node: &Node, lease: &Lease, epoch: Epoch, message: &Message, by: By) {
+    assert!(message.attempt <= ATTEMPTS);
+    let on_trial = node.runs.instead.is_some();
+    let doubted = node.doubted.contains(&message.id);
+    match by {
+        By::Instead => assert!(on_trial && doubted, "nobody doubts {}", message.id),
+        By::Running => assert!(!(on_trial && doubted), "{} is asked again", message.id),
+    }
+    let owner = lease.owner.as_ref().map(|owner| owner.incarnation.as_str());
+    if owner != Some(&*node.incarnation) || lease.epoch != epoch {
+        return;
+    }
+    match &lease.attempts {
+        Some(attempts) if attempts.id == message.id => assert_eq!(
+            (attempts.failed + 1, &attempts.version),
+            (message.attempt, node.runs.called(by)),
+            "the lease knows of each attempt at {}, and under which version",
+            message.id
+        ),
+        _ => assert_eq!((message.attempt, by), (1, By::Running)),
+    }
+}
+
+fn lineup(n: u8) -> Runs {
+    let (version, instead) = LINEUPS[usize::from(n) % LINEUPS.len()];
+    Runs {
+        version: version.parse().unwrap(),
+        instead: instead.map(|version| version.parse().unwrap()),
+    }
+}
+
+fn node(n: u32, runs: Runs) -> Node {
     let incarnation = format!("i{n}");
+    let config = Config {
+        runs: runs.clone(),
+        attempts: ATTEMPTS,
+        ..config(&incarnation)
+    };
     Node {
-        consumer: Consumer::new(config(&incarnation)),
+        consumer: Consumer::new(config),
         incarnation,
         requests: VecDeque::new(),
         calling: None,
@@ -344,6 +490,9 @@ fn node(n: u32) -> Node {
         claimed: None,
         lost: false,
         settled: Vec::new(),
+        runs,
+        runs_next: None,
+        doubted: BTreeSet::new(),
     }
 }
 
@@ -374,7 +523,9 @@ proptest! {
             }
             let owner = world.lease.owner.as_ref().map(|o| o.incarnation.to_string());
             let owned = owner.as_deref() == Some(&world.nodes[0].incarnation);
-            if owned && world.lease.acked.ms == last && world.nodes[1].consumer.is_idle() {
+            let runs = world.lease.owner.as_ref().map(|o| &o.version);
+            let said = runs == Some(&world.nodes[0].runs.version);
+            if owned && said && world.lease.acked.ms == last && world.nodes[1].consumer.is_idle() {
                 break;
             }
         }

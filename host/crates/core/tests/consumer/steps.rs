@@ -704,8 +704,94 @@ fn without_room_for_dead_letters_the_partition_halts_and_acks_nothing_of_them() 
         }),
     });
     let commit = c.the_commit();
-    assert_eq!((commit.to, commit.dead.len()), (id(0), 0));
+    assert_eq!((commit.to, commit.read, commit.dead.len()), (id(0), 0, 0));
     assert!(commit.halt.expect("it halts").contains("7 letters"));
     c.committed_at(id(0));
     assert_eq!(c.consumer.phase(), Phase::Halted);
+}
+
+/// An entry that takes so many bytes in memory.
+fn of_bytes(n: u64, bytes: usize) -> segmenter_core::entry::RawEntry {
+    let mut raw = ours(n);
+    let key = raw.fields[0].1.len();
+    raw.fields[1].1 = vec![b'x'; bytes - key - limits::ENTRY_OVERHEAD_BYTES];
+    raw
+}
+
+/// With a share of so many bytes; what is read first is in the air, with all of it as room.
+fn sharing(share_bytes: usize) -> Driver {
+    let mut c = Driver::with(Config {
+        share_bytes,
+        payload_max: 1 << 20,
+        attempts: 1,
+        ..config(INCARNATION)
+    });
+    c.event(Event::Assigned);
+    c.commands();
+    c.acquired(EPOCH, 0);
+    assert_eq!(c.commands(), [read(EPOCH, 0)]);
+    assert_eq!(c.room, share_bytes);
+    c
+}
+
+fn entries_of(c: &mut Driver, after: u64, sizes: &[usize]) {
+    let entries = (after + 1..)
+        .zip(sizes)
+        .map(|(n, bytes)| of_bytes(n, *bytes));
+    c.event(Event::Entries {
+        epoch: Epoch(EPOCH),
+        after: id(after),
+        entries: entries.collect(),
+    });
+}
+
+#[test]
+fn a_partition_reads_on_below_half_of_its_share_and_asks_for_no_more_than_the_rest() {
+    let mut c = sharing(10_000);
+    entries_of(&mut c, 0, &[3_000, 3_000, 3_000]);
+    // 9,000 bytes are held: one is being handled, without what holds it in the queue.
+    let first = c.the_call();
+    assert_eq!(c.commands(), []);
+    c.handled(first, Outcome::Ok(Effects::default()));
+    let second = c.the_call();
+    assert_eq!(c.drain_commands().len(), 1, "a commit, and no read");
+    c.handled(second, Outcome::Ok(Effects::default()));
+    assert!(c.commands().contains(&read(EPOCH, 3)));
+    assert_eq!(c.room, 10_000 - 3_000);
+}
+
+#[test]
+fn what_waits_as_a_dead_letter_for_its_commit_is_held() {
+    let mut c = sharing(10_000);
+    entries_of(&mut c, 0, &[8_000]);
+    let call = c.the_call();
+    c.handled(call, failing());
+    let commit = c.the_commit();
+    assert_eq!(commit.dead.len(), 1);
+    assert_eq!(c.commands(), [], "it is held until the commit is answered");
+    c.event(Event::Committed {
+        epoch: Epoch(EPOCH),
+        result: Err(Failure::NotDone("OOM".to_owned())),
+    });
+    assert_eq!(c.commands(), [], "it waits to be sent again");
+    c.now = c.consumer.poll_timeout(c.now, FAR).expect("again");
+    c.the_commit();
+    c.committed(EPOCH, 1);
+    assert_eq!(c.commands(), [read(EPOCH, 1)]);
+    assert_eq!(c.room, 10_000);
+}
+
+#[test]
+fn a_share_smaller_than_a_message_holds_one_at_a_time() {
+    let mut c = sharing(0);
+    for n in 1..=3 {
+        entries_of(&mut c, n - 1, &[5_000]);
+        let call = c.the_call();
+        assert_eq!(c.commands(), [], "nothing is read while one is held");
+        c.handled(call, Outcome::Ok(Effects::default()));
+        let commands = c.commands();
+        assert!(commands.contains(&read(EPOCH, n)), "{commands:?}");
+        assert_eq!(c.room, 0);
+        c.committed(EPOCH, n);
+    }
 }

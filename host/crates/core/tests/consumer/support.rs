@@ -1,7 +1,7 @@
 //! Drives one consumer by hand, and reads its commands.
 
 use segmenter_core::backoff::Backoff;
-use segmenter_core::consumer::{Command, Config, Consumer, Event, Settled};
+use segmenter_core::consumer::{By, Command, Config, Consumer, Event, Settled};
 use segmenter_core::entry::RawEntry;
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::{EntryId, Message};
@@ -32,10 +32,12 @@ pub(crate) fn foreign(n: u64) -> RawEntry {
     RawEntry { id: id(n), fields }
 }
 
+/// As the driver shows it, which keeps the room for itself.
 pub(crate) fn read(epoch: u64, after: u64) -> Command {
     Command::Read {
         epoch: Epoch(epoch),
         after: id(after),
+        room: 0,
     }
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn config(incarnation: &str) -> Config {
         broker: segmenter_core::consumer::BROKER_BACKOFF,
         give_up: Duration::from_secs(3),
         payload_max: 1024,
+        share_bytes: 4 << 20,
         layout: segmenter_core::source::Layout::Ours,
         seed: 42,
     }
@@ -70,6 +73,8 @@ pub(crate) struct Driver {
     pub(crate) now: Time,
     pub(crate) trust_until: Time,
     waiting: Vec<Command>,
+    /// Of the last read.
+    pub(crate) room: usize,
 }
 
 impl Driver {
@@ -82,6 +87,7 @@ impl Driver {
             now: Time(1_000_000),
             trust_until: FAR,
             waiting: Vec::new(),
+            room: 0,
         }
     }
     /// In epoch [`EPOCH`], acked through 0; `entries` are read if there are any, else a read is out.
@@ -102,7 +108,10 @@ impl Driver {
     /// Polls until there is nothing to do; what was set aside by `the_*` comes first.
     pub(crate) fn commands(&mut self) -> Vec<Command> {
         let mut commands = std::mem::take(&mut self.waiting);
-        while let Some(command) = self.consumer.poll(self.now, self.trust_until) {
+        while let Some(mut command) = self.consumer.poll(self.now, self.trust_until) {
+            if let Command::Read { room, .. } = &mut command {
+                self.room = std::mem::take(room);
+            }
             commands.push(command);
             assert!(commands.len() < 1000, "endless: {commands:?}");
         }
@@ -120,11 +129,15 @@ impl Driver {
     }
     /// The one call among the commands; the others are set aside.
     pub(crate) fn the_call(&mut self) -> Message {
+        self.the_call_by().0
+    }
+    /// And which version is called.
+    pub(crate) fn the_call_by(&mut self) -> (Message, By) {
         let commands = self.commands();
         let mut calls = Vec::new();
         for command in commands {
             match command {
-                Command::Call { message, .. } => calls.push(message),
+                Command::Call { message, by, .. } => calls.push((message, by)),
                 other => self.waiting.push(other),
             }
         }
