@@ -20,7 +20,7 @@ pub(crate) struct Row {
 }
 
 /// Percent of the swaps of partitions that must have been looked at, else nothing is shown: at the
-/// others there was no message, or the machine itself stood still.
+/// others there was no message.
 const SEEN_MIN: usize = 25;
 
 pub(crate) struct Bounds {
@@ -139,7 +139,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
          went on, or for as long without. STOP: the longest time in which a partition had a message and handled none,\n\
          around a swap (rename until 20 ms after the last host ran it), above the longest in as much time before; of\n\
          runs without: the same at moments where nothing was done. SWAP: median from the rename until the last host\n\
-         ran it. MACHINE: times when this machine stood still for 15 ms; no stop is taken from around them.\n",
+         ran it. MACHINE: times when this machine stood still for 15 ms; they are taken off.\n",
     );
     for note in rows.iter().flat_map(Row::runs).flat_map(notes) {
         let _ = writeln!(out, "  {note}");

@@ -63,7 +63,7 @@ pub struct Outcome {
     pub latencies: Vec<f64>,
     /// See `measure`, ms.
     pub stops: Vec<f64>,
-    /// So many there would be, had every partition a message at each time and the machine never stood still.
+    /// So many there would be, had every partition a message at each time.
     pub stops_possible: usize,
     /// Times when this machine stood still.
     pub machine_stops: usize,
