@@ -122,10 +122,16 @@ impl Partition<'_> {
         (line.id.ms * 1_000).saturating_sub(self.epoch_us)
     }
 
-    /// From and to of each time that it waited in it with a message at hand.
+    /// From and to of each time that it waited with a message at hand, and that ended in it.
     pub(super) fn waits(&self, span: Span) -> impl Iterator<Item = (u64, u64)> {
-        let (first, last) = (self.first_after(span.from), self.first_after(span.to));
-        (first..last).map(|n| {
+        let last = self.first_after(span.to);
+        self.waits_from(span.from)
+            .take(last - self.first_after(span.from))
+    }
+
+    /// The same of each that ended after it, in order.
+    pub(super) fn waits_from(&self, at: u64) -> impl Iterator<Item = (u64, u64)> {
+        (self.first_after(at)..self.lines.len()).map(|n| {
             let before = n
                 .checked_sub(1)
                 .map_or(0, |before| self.lines[before].at_us);

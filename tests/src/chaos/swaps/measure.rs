@@ -62,21 +62,24 @@ pub(super) fn stops(
         };
         for lines in &of {
             let partition = Partition { lines, epoch_us };
-            if let Some(longest) = longest_wait(&partition, span, stalls) {
-                let normal = longest_wait(&partition, before, stalls).unwrap_or(0);
-                stops.push(longest.saturating_sub(normal) as f64 / 1_000.0);
+            // A stop may end long after the swap; what is normal must have ended before it.
+            let during = partition.waits_from(span.from);
+            let during = during.take_while(|(from, _)| *from < span.to);
+            if let Some(stop) = longest(during, stalls) {
+                let normal = longest(partition.waits(before), stalls).unwrap_or(0);
+                stops.push(stop.saturating_sub(normal) as f64 / 1_000.0);
             }
         }
     }
     stops
 }
 
-fn longest_wait(partition: &Partition<'_>, span: Span, stalls: &[(u64, u64)]) -> Option<u64> {
+fn longest(waits: impl Iterator<Item = (u64, u64)>, stalls: &[(u64, u64)]) -> Option<u64> {
     let own = |(from, to): (u64, u64)| {
         let stood = |(a, b): &(u64, u64)| (*b).min(to).saturating_sub((*a).max(from));
         (to - from).saturating_sub(stalls.iter().map(stood).sum())
     };
-    partition.waits(span).map(own).max()
+    waits.map(own).max()
 }
 
 /// From just before a message was appended until its handler had done its work, in ms, of those that were
