@@ -8,9 +8,6 @@ use anyhow::Context;
 
 use super::record::What;
 
-/// For everything to be acked and relayed after the faults.
-pub(super) const DRAIN: Duration = Duration::from_secs(60);
-
 /// A stream and a group of it.
 pub(super) struct Place {
     pub(super) url: String,
@@ -34,8 +31,8 @@ impl Place {
 
     /// Whether the group has nothing in front of it in any partition, nor in an outbox, before patience
     /// ends.
-    pub(super) fn drained(&self) -> bool {
-        let until = Instant::now() + DRAIN;
+    pub(super) fn drained(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
         while Instant::now() < until {
             if matches!(self.left(), Ok(0)) {
                 return true;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::aftermath::{DRAIN, Place};
+use super::aftermath::Place;
 use super::clock;
 use super::effects::Found;
 use super::fence;
@@ -50,6 +50,10 @@ const PRODUCERS: usize = 3;
 /// never full for long: its witness is fast.
 const TARGET: &str = "numbered";
 const TARGET_CAPACITY: u64 = 2_000;
+/// For everything to be acked and relayed after the faults.
+const DRAIN: Duration = Duration::from_secs(60);
+/// It may stand still for good then, and has shown enough.
+const DRAIN_WITHOUT_FENCE: Duration = Duration::from_secs(5);
 
 pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
     let mut kinds = settings.kinds.clone();
@@ -80,7 +84,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
         false => fence::in_place(),
         true => fence::taken_out(&place.url)?,
     };
-    let mut fleet = Fleet::new(server.port(), config, folder.clone(), commits);
+    let mut fleet = Fleet::new(server.port(), config, folder.clone(), Some(commits));
     for n in 0..HOSTS {
         fleet.start(None, n > 0)?;
     }
@@ -116,7 +120,10 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
     let incidents = std::mem::take(&mut stage.incidents);
     say("no more faults; waiting until everything is acked and relayed");
     let sent = producers.end()?;
-    let drained = place.drained();
+    let drained = place.drained(match settings.without_fence {
+        false => DRAIN,
+        true => DRAIN_WITHOUT_FENCE,
+    });
     let log = witness.end()?;
     say("ending the hosts");
     end(&mut fleet)?;

@@ -176,11 +176,11 @@ impl<'a> Hosts<'a> {
             }
             let handled = done as u64;
             if killed.is_some() && self.swaps.is_first() {
-                self.swaps.start_second(handled)?;
+                self.swaps.deploy_second(handled)?;
                 say(&format!("v2 is deployed after {done} messages"));
             }
             if leaver.is_some() && self.swaps.is_second() {
-                self.swaps.start_third(handled)?;
+                self.swaps.deploy_third(handled)?;
                 say(&format!("v3 is deployed after {done} messages"));
             }
             let gone = [killed.as_ref().map(|dead| dead.host), leaver];

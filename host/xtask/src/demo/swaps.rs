@@ -141,13 +141,13 @@ impl<'a> Swaps<'a> {
         }
     }
 
-    pub(super) fn start_second(&mut self, handled: u64) -> anyhow::Result<()> {
+    pub(super) fn deploy_second(&mut self, handled: u64) -> anyhow::Result<()> {
         let deploy = Deploy::start(self.tool, self.handler, &self.files.v2, &["--now"])?;
         self.enter(Stage::ToSecond(deploy), handled);
         Ok(())
     }
 
-    pub(super) fn start_third(&mut self, handled: u64) -> anyhow::Result<()> {
+    pub(super) fn deploy_third(&mut self, handled: u64) -> anyhow::Result<()> {
         let deploy = Deploy::start(self.tool, self.handler, &self.files.v3, &["--wait"])?;
         self.enter(Stage::Third(deploy), handled);
         Ok(())
