@@ -32,6 +32,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const PACE: Duration = Duration::from_millis(200);
 /// So long a time is looked at where nothing is swapped: about as long as a swap from a file takes.
 const NO_SWAP: Duration = Duration::from_millis(40);
+/// For everything to be acked and relayed after the load.
+const DRAIN: Duration = Duration::from_secs(60);
 /// A host takes a version within this, compiled or not.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What is longer is a stop of the machine.
@@ -142,7 +144,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Outcome> {
     }
     let to_us = clock::now_us();
     let sent = producers.end()?;
-    let drained = place.drained();
+    let drained = place.drained(DRAIN);
     let log = witness.end()?;
     stage::end(&mut fleet)?;
     let emitted = target.end()?;
