@@ -122,24 +122,30 @@ impl Partition<'_> {
         (line.id.ms * 1_000).saturating_sub(self.epoch_us)
     }
 
-    fn longest_gap(&self, span: Span) -> u64 {
-        let (first, last) = (self.first_after(span.from), self.first_after(span.to));
-        let gap = |n: usize| {
+    /// From and to of each time that it waited with a message at hand, and that ended in it.
+    pub(super) fn waits(&self, span: Span) -> impl Iterator<Item = (u64, u64)> {
+        let last = self.first_after(span.to);
+        self.waits_from(span.from)
+            .take(last - self.first_after(span.from))
+    }
+
+    /// The same of each that ended after it, in order.
+    pub(super) fn waits_from(&self, at: u64) -> impl Iterator<Item = (u64, u64)> {
+        (self.first_after(at)..self.lines.len()).map(|n| {
             let before = n
                 .checked_sub(1)
                 .map_or(0, |before| self.lines[before].at_us);
             let line = &self.lines[n];
-            line.at_us.saturating_sub(before.max(self.arrived(line)))
-        };
-        (first..last).map(gap).max().unwrap_or(0)
+            (before.max(self.arrived(line)).min(line.at_us), line.at_us)
+        })
     }
 
-    /// Something was handled in it.
-    pub(super) fn has_any(&self, span: Span) -> bool {
-        self.first_after(span.from) < self.first_after(span.to)
+    fn longest_gap(&self, span: Span) -> u64 {
+        let waits = self.waits(span).map(|(from, to)| to - from);
+        waits.max().unwrap_or(0)
     }
 
-    pub(super) fn stall(&self, span: Span) -> f64 {
+    fn stall(&self, span: Span) -> f64 {
         let before = Span {
             from: span.from.saturating_sub(span.to - span.from),
             to: span.from,

@@ -31,7 +31,9 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Between the starts of two swaps, at least.
 const PACE: Duration = Duration::from_millis(200);
 /// So long a time is looked at where nothing is swapped: about as long as a swap from a file takes.
-const NO_SWAP: Duration = Duration::from_millis(150);
+const NO_SWAP: Duration = Duration::from_millis(40);
+/// For everything to be acked and relayed after the load.
+const DRAIN: Duration = Duration::from_secs(60);
 /// A host takes a version within this, compiled or not.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What is longer is a stop of the machine.
@@ -62,6 +64,8 @@ pub struct Outcome {
     pub latencies: Vec<f64>,
     /// See `measure`, ms.
     pub stops: Vec<f64>,
+    /// So many there would be, had every partition a message at each time.
+    pub stops_possible: usize,
     /// Times when this machine stood still.
     pub machine_stops: usize,
 }
@@ -140,7 +144,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Outcome> {
     }
     let to_us = clock::now_us();
     let sent = producers.end()?;
-    let drained = place.drained();
+    let drained = place.drained(DRAIN);
     let log = witness.end()?;
     stage::end(&mut fleet)?;
     let emitted = target.end()?;
@@ -162,6 +166,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Outcome> {
         swap_ms: swaps.iter().map(swap_ms).collect(),
         latencies: measure::latencies(&handled, &sent, from_us, to_us),
         stops: measure::stops(&handled, partitions, &swaps, &stalls, epoch_us),
+        stops_possible: swaps.len() * partitions as usize,
         machine_stops: stalls.len(),
         verdict: judge(Evidence {
             log,
