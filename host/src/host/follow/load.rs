@@ -15,6 +15,7 @@ use crate::host::loader::{Loader, Settings};
 use crate::host::wasm::WasmHandler;
 use crate::host::worker::odd;
 use crate::host::{Plan, Say, targets};
+use crate::points::{self, Point};
 
 /// What every version of a handler is made with.
 pub(crate) struct Parts {
@@ -83,6 +84,7 @@ impl Parts {
             Some(bytes) => bytes,
             None => fetch(&self.broker, &self.plan, version).await?,
         };
+        points::at(Point::Fetched);
         self.loader
             .load(
                 bytes,
