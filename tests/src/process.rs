@@ -428,7 +428,9 @@ pub struct GuestLine {
 
 impl GuestLine {
     pub fn of(line: &Value) -> Option<GuestLine> {
-        (line["event"] == "guest_log").then(|| GuestLine {
+        // What a shadow says has not happened.
+        let live = line["event"] == "guest_log" && line["shadow"] != true;
+        live.then(|| GuestLine {
             at_us: line["at_us"].as_u64().expect("at_us"),
             partition: line["partition"].as_u64().expect("partition"),
             id: line["id"].as_str().expect("id").to_owned(),

@@ -42,6 +42,7 @@ cases! {
     register:
         registering_again_with_the_same_shape_finds_the_first,
         another_shape_is_refused_and_told,
+        a_payload_limit_is_part_of_the_shape,
         a_stream_that_is_being_deleted_is_not_registered,
         a_deleted_stream_begins_anew_under_another_uid;
     source:
@@ -52,6 +53,7 @@ cases! {
         acked_entries_stay_and_the_lag_falls,
         nothing_is_appended_to_what_others_write,
         dead_letters_seek_and_skip_are_as_in_any_stream,
+        dead_letters_go_on_to_a_stream_of_ours_under_our_names,
         groups_of_others_are_left_as_they_are,
         a_deleted_group_leaves_all_entries,
         a_deleted_stream_leaves_what_others_wrote_and_is_bound_anew,
@@ -142,11 +144,15 @@ cases! {
         thousands_of_values_change_at_once,
         each_group_has_a_state_of_its_own,
         emitted_messages_wait_in_the_outbox_in_the_order_of_their_stamps,
+        emitted_messages_that_differ_in_target_and_attributes_keep_their_order,
         a_fenced_commit_changes_no_state_and_emits_nothing,
         a_stamp_that_was_given_out_is_refused_and_changes_nothing;
     outbox:
         what_a_source_sends_again_is_there_already,
+        messages_of_a_source_that_differ_in_their_fields_arrive_whole,
         a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing,
+        a_producers_numbers_are_its_own,
+        a_partition_remembers_so_many_producers_and_no_more,
         an_append_from_a_source_tells_ids_and_lies_there_whole,
         a_full_target_accepts_a_prefix_and_goes_on_from_there,
         stamps_beyond_53_bits_are_compared_exactly,

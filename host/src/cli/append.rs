@@ -1,17 +1,25 @@
 //! Appends many messages: partitions side by side, each strictly in order, because nothing later may be
 //! sent before a refused rest. Knows when to try again and when to stop; must not know where messages
 //! come from or how the outcome is told.
+//!
+//! Messages that their producer numbered may be sent again whatever became of them, so a lost answer does
+//! not end the call. What a partition has accepted is said to it with every further append: if it lost
+//! that, it takes nothing, because it would take what is lost for done once it has something later.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use segmenter_core::backoff::Backoff;
 use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
-use segmenter_core::names::{Partition, Shape, StreamId, Uid};
+use segmenter_core::names::{Partition, ProducerName, Sender, Shape, StreamId, Uid};
 use segmenter_core::partitioner;
-use segmenter_core::port::{Append, AppendReply, Failure};
+use segmenter_core::port::{
+    Append, AppendFrom, AppendFromReply, AppendReply, Failure, Reply, Request, Sourced,
+};
 
 use super::jsonl::Numbered;
 
@@ -26,7 +34,8 @@ const BACKOFF: Backoff = Backoff {
 pub(super) struct Accepted {
     pub(super) line: u64,
     pub(super) partition: Partition,
-    pub(super) id: EntryId,
+    /// `None`: it was there already.
+    pub(super) id: Option<EntryId>,
 }
 
 /// Why a partition took no more.
@@ -38,6 +47,10 @@ pub(super) enum Stop {
     Away(String),
     /// The messages of these lines may have been appended or not.
     Unknown { why: String, lines: Vec<u64> },
+    /// What it had accepted is not there any more: Redis lost its last writes.
+    Behind,
+    /// It remembers as many producers as it may.
+    Crowded,
     /// Waiting does not mend it.
     Fatal(String),
     /// The stream was deleted, or deleted and created anew.
@@ -55,20 +68,34 @@ pub(super) struct Outcome {
     pub(super) first_left: Option<u64>,
 }
 
+impl Outcome {
+    /// How many of the accepted were there already.
+    pub(super) fn duplicates(&self) -> u64 {
+        self.accepted.iter().filter(|one| one.id.is_none()).count() as u64
+    }
+}
+
 pub(super) struct Appender<A> {
     /// Sends one append and answers what became of it.
     pub(super) send: A,
     pub(super) stream: StreamId,
     pub(super) uid: Uid,
     pub(super) shape: Shape,
+    /// Who numbers the messages; then every message has a number, and they rise.
+    pub(super) producer: Option<ProducerName>,
     /// For a partition without any progress.
     pub(super) full_timeout: Duration,
+    /// The last number that each partition has for sure.
+    pub(super) there: RefCell<BTreeMap<Partition, u64>>,
 }
+
+/// One per accepted message, `None`: it was there already; or why there will be none.
+type Taken = Result<Vec<Option<EntryId>>, Stop>;
 
 impl<A, F> Appender<A>
 where
-    A: Fn(Append) -> F,
-    F: Future<Output = Result<AppendReply, Failure>>,
+    A: Fn(Request) -> F,
+    F: Future<Output = Result<Reply, Failure>>,
 {
     /// Ends when everything is accepted, or soon after one partition stopped: what is in the air is
     /// waited for, nothing more is sent.
@@ -76,10 +103,11 @@ where
         let partitions = self.shape.partitions() as usize;
         let mut queues: Vec<Queue> = Vec::new();
         queues.resize_with(partitions, Queue::default);
-        for Numbered { line, content } in messages {
+        for Numbered { line, id, content } in messages {
             let partition = partitioner::partition(content.key(), self.shape);
             let queue = &mut queues[partition.0 as usize];
             queue.lines.push(line);
+            queue.numbers.push(id.unwrap_or_default());
             queue.contents.push(content);
         }
         let stop = AtomicBool::new(false);
@@ -112,7 +140,7 @@ where
         partition: Partition,
         queue: Queue,
         stop: &AtomicBool,
-    ) -> (Partition, Queue, Vec<EntryId>, Option<Stop>) {
+    ) -> (Partition, Queue, Vec<Option<EntryId>>, Option<Stop>) {
         let mut ids = Vec::with_capacity(queue.lines.len());
         let stopped = self.drain_into(partition, &queue, &mut ids, stop).await;
         if stopped.is_some() {
@@ -125,39 +153,38 @@ where
         &self,
         partition: Partition,
         queue: &Queue,
-        ids: &mut Vec<EntryId>,
+        ids: &mut Vec<Option<EntryId>>,
         stop: &AtomicBool,
     ) -> Option<Stop> {
         let mut refusals = 0u32;
         let mut progress = Instant::now();
         while ids.len() < queue.contents.len() && !stop.load(Ordering::Relaxed) {
-            let left = &queue.contents[ids.len()..];
-            let batch = first_batch(left);
-            let reply = (self.send)(Append {
-                stream: self.stream.clone(),
-                uid: self.uid.clone(),
-                partition,
-                messages: left[..batch].to_vec(),
-            })
-            .await;
-            let refused = match reply {
-                Ok(AppendReply::Appended { ids: accepted }) => {
-                    if !accepted.is_empty() {
+            let batch = ids.len()..ids.len() + first_batch(&queue.contents[ids.len()..]);
+            let request = self.request(partition, queue, batch.clone());
+            let refused = match (self.send)(request).await.map(taken) {
+                Ok(Ok(accepted)) => {
+                    if let Some(last) = (batch.start + accepted.len()).checked_sub(1)
+                        && !accepted.is_empty()
+                    {
                         progress = Instant::now();
                         refusals = 0;
+                        let mut there = self.there.borrow_mut();
+                        there.insert(partition, queue.numbers[last]);
                     }
-                    let all = accepted.len() == batch;
+                    let all = accepted.len() == batch.len();
                     ids.extend(accepted);
                     if all {
                         continue;
                     }
                     Stop::Full
                 }
+                Ok(Err(stop)) => return Some(stop),
                 Err(Failure::NotDone(why)) => Stop::Away(why),
-                Ok(AppendReply::StreamGone) => return Some(Stop::Gone),
                 Err(Failure::Fatal(why)) => return Some(Stop::Fatal(why)),
+                // With a number it is the same as not done: it can be sent again.
+                Err(Failure::Unknown(why)) if self.producer.is_some() => Stop::Away(why),
                 Err(Failure::Unknown(why)) => {
-                    let lines = queue.lines[ids.len()..ids.len() + batch].to_vec();
+                    let lines = queue.lines[batch].to_vec();
                     return Some(Stop::Unknown { why, lines });
                 }
             };
@@ -172,12 +199,61 @@ where
         }
         None
     }
+
+    fn request(&self, partition: Partition, queue: &Queue, batch: Range<usize>) -> Request {
+        let (stream, uid) = (self.stream.clone(), self.uid.clone());
+        let contents = queue.contents[batch.clone()].iter().cloned();
+        let Some(producer) = &self.producer else {
+            return Request::Append(Append {
+                stream,
+                uid,
+                partition,
+                messages: contents.collect(),
+            });
+        };
+        let numbered = std::iter::zip(&queue.numbers[batch], contents);
+        Request::AppendFrom(AppendFrom {
+            stream,
+            uid,
+            partition,
+            source: Sender::producer(producer),
+            after: self.there.borrow().get(&partition).copied().map(stamp),
+            messages: numbered
+                .map(|(number, content)| Sourced {
+                    stamp: stamp(*number),
+                    content,
+                    only: None,
+                })
+                .collect(),
+        })
+    }
+}
+
+/// A producer's number as a stamp: it has no epochs.
+fn stamp(number: u64) -> EntryId {
+    EntryId { ms: 0, seq: number }
+}
+
+fn taken(reply: Reply) -> Taken {
+    match reply {
+        Reply::Append(AppendReply::Appended { ids }) => Ok(ids.into_iter().map(Some).collect()),
+        Reply::AppendFrom(AppendFromReply::Accepted { ids }) => Ok(ids),
+        Reply::Append(AppendReply::StreamGone) => Err(Stop::Gone),
+        Reply::AppendFrom(AppendFromReply::StreamGone) => Err(Stop::Gone),
+        Reply::AppendFrom(AppendFromReply::Behind) => Err(Stop::Behind),
+        Reply::AppendFrom(AppendFromReply::Crowded) => Err(Stop::Crowded),
+        other => Err(Stop::Fatal(format!(
+            "the broker answered something else: {other:?}"
+        ))),
+    }
 }
 
 /// Of one partition, side by side.
 #[derive(Default)]
 struct Queue {
     lines: Vec<u64>,
+    /// That their producer gave them, if it did.
+    numbers: Vec<u64>,
     contents: Vec<Content>,
 }
 
@@ -270,6 +346,7 @@ mod tests {
         (1..=lines)
             .map(|line| Numbered {
                 line,
+                id: Some(100 + line),
                 content: Content::new(
                     keys[line as usize % keys.len()].as_str(),
                     line.to_string().into_bytes(),
@@ -281,25 +358,145 @@ mod tests {
             .collect()
     }
 
-    async fn run(broker: &Broker, lines: u64, full_timeout: Duration) -> Outcome {
-        let appender = Appender {
-            send: |append: Append| {
-                let answer = broker.answer(&append);
-                // As a real one: all partitions have sent before the first answer comes.
-                async move {
-                    tokio::task::yield_now().await;
-                    answer
-                }
-            },
+    fn appender<A>(send: A, producer: Option<&str>, full_timeout: Duration) -> Appender<A> {
+        Appender {
+            send,
             stream: StreamId {
                 namespace: "n".parse().unwrap(),
                 stream: "s".parse().unwrap(),
             },
             uid: "u".parse().unwrap(),
             shape: Shape::new(2, 1).unwrap(),
+            producer: producer.map(|name| name.parse().unwrap()),
             full_timeout,
+            there: RefCell::default(),
+        }
+    }
+
+    async fn run(broker: &Broker, lines: u64, full_timeout: Duration) -> Outcome {
+        let send = |request: Request| {
+            let Request::Append(append) = request else {
+                panic!("{request:?}");
+            };
+            let answer = broker.answer(&append).map(Reply::Append);
+            // As a real one: all partitions have sent before the first answer comes.
+            async move {
+                tokio::task::yield_now().await;
+                answer
+            }
         };
+        let appender = appender(send, None, full_timeout);
         appender.append(messages(lines, 2)).await
+    }
+
+    /// What a numbered append asked: partition, what is there for sure, first and last number.
+    type Asked = (u32, Option<u64>, u64, u64);
+
+    /// Sends `calls` after one another as the producer `p`, answered by `answers` in their order.
+    async fn run_numbered(
+        calls: Vec<Vec<Numbered>>,
+        answers: Vec<Result<AppendFromReply, Failure>>,
+        full_timeout: Duration,
+    ) -> (Vec<Asked>, Vec<Outcome>) {
+        let asked = RefCell::new(Vec::new());
+        let answers = RefCell::new(VecDeque::from(answers));
+        let send = |request: Request| {
+            let Request::AppendFrom(append) = request else {
+                panic!("{request:?}");
+            };
+            assert_eq!(append.source.as_str(), "producer:p");
+            let number = |at: usize| append.messages[at].stamp.seq;
+            asked.borrow_mut().push((
+                append.partition.0,
+                append.after.map(|stamp| stamp.seq),
+                number(0),
+                number(append.messages.len() - 1),
+            ));
+            let answer = answers.borrow_mut().pop_front().expect("an answer");
+            async move { answer.map(Reply::AppendFrom) }
+        };
+        let appender = appender(send, Some("p"), full_timeout);
+        let mut outcomes = Vec::new();
+        for call in calls {
+            outcomes.push(appender.append(call).await);
+        }
+        drop(appender);
+        (asked.into_inner(), outcomes)
+    }
+
+    fn ids(ids: &[Option<u64>]) -> Result<AppendFromReply, Failure> {
+        let id = |ms: &Option<u64>| ms.map(|ms| EntryId { ms, seq: 0 });
+        let ids = ids.iter().map(id).collect();
+        Ok(AppendFromReply::Accepted { ids })
+    }
+
+    /// One line of partition 0 for each number.
+    fn of_one_partition(lines: std::ops::RangeInclusive<u64>) -> Vec<Numbered> {
+        let all = messages(2 * lines.end(), 2).into_iter();
+        let even = all.filter(|message| message.line % 2 == 0);
+        even.map(|message| Numbered {
+            line: message.line / 2,
+            id: Some(100 + message.line / 2),
+            ..message
+        })
+        .filter(|message| lines.contains(&message.line))
+        .collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_numbered_is_sent_again_when_an_answer_was_lost() {
+        let (asked, outcomes) = run_numbered(
+            vec![of_one_partition(1..=3), of_one_partition(4..=4)],
+            vec![
+                Err(Failure::Unknown("cut".to_owned())),
+                Err(Failure::NotDone("loading".to_owned())),
+                // The first arrived although its answer was lost, and the partition is full.
+                ids(&[None, Some(7)]),
+                ids(&[Some(8)]),
+                ids(&[Some(9)]),
+            ],
+            Duration::from_secs(60),
+        )
+        .await;
+        let expected = [
+            (0, None, 101, 103),
+            (0, None, 101, 103),
+            (0, None, 101, 103),
+            (0, Some(102), 103, 103),
+            (0, Some(103), 104, 104),
+        ];
+        assert_eq!(asked, expected);
+        let first: Vec<_> = outcomes[0].accepted.iter().map(|one| one.id).collect();
+        let id = |ms| Some(EntryId { ms, seq: 0 });
+        assert_eq!(first, [None, id(7), id(8)]);
+        assert!(outcomes.iter().all(|outcome| outcome.stopped.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn lost_answers_of_numbered_messages_end_at_the_timeout() {
+        let lost = Err(Failure::Unknown("cut".to_owned()));
+        let call = vec![of_one_partition(1..=3)];
+        let (_, outcomes) = run_numbered(call, vec![lost], Duration::ZERO).await;
+        let stopped = &outcomes[0].stopped[&Partition(0)];
+        assert_eq!(*stopped, Stop::Away("cut".to_owned()));
+        assert_eq!(outcomes[0].first_left, Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_lost_what_it_accepted_gets_nothing_more() {
+        let (asked, outcomes) = run_numbered(
+            vec![of_one_partition(1..=2), of_one_partition(3..=4)],
+            vec![ids(&[Some(1), Some(2)]), Ok(AppendFromReply::Behind)],
+            Duration::from_secs(60),
+        )
+        .await;
+        assert_eq!(asked[1], (0, Some(102), 103, 104));
+        assert_eq!(outcomes[1].stopped[&Partition(0)], Stop::Behind);
+        assert_eq!(outcomes[1].first_left, Some(3));
+        let call = vec![of_one_partition(1..=1)];
+        let crowded = vec![Ok(AppendFromReply::Crowded)];
+        let (_, outcomes) = run_numbered(call, crowded, Duration::from_secs(60)).await;
+        assert_eq!(outcomes[0].stopped[&Partition(0)], Stop::Crowded);
     }
 
     fn lines(outcome: &Outcome) -> Vec<u64> {
@@ -318,7 +515,8 @@ mod tests {
         let outcome = run(&broker, 3_000, Duration::from_secs(60)).await;
         assert!(outcome.stopped.is_empty() && outcome.first_left.is_none());
         assert_eq!(lines(&outcome), (1..=3_000).collect::<Vec<_>>());
-        assert!(outcome.accepted.iter().all(|one| one.id.ms == one.line));
+        let told = |one: &Accepted| one.id.map(|id| id.ms) == Some(one.line);
+        assert!(outcome.accepted.iter().all(told));
         for (partition, first) in [(0, 2), (1, 1)] {
             let wanted: Vec<_> = (first..=3_000u64)
                 .step_by(2)

@@ -10,6 +10,7 @@ use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, StreamName};
 use segmenter_core::rollout::Share;
 
+use super::numbers::Numbering;
 use super::time;
 use crate::config::units;
 use crate::output::Format;
@@ -76,19 +77,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StreamCommand {
-    /// Registers a stream; partitions and capacity never change afterwards
-    Create {
-        name: StreamName,
-        /// 1 to 4,096; the messages of one key stay in one partition
-        #[arg(long, value_name = "N")]
-        partitions: u32,
-        /// Entries per partition; a full one refuses
-        #[arg(long, value_name = "N")]
-        capacity: u64,
-        /// Acked entries kept per partition for replay, while there is room: 0 to the capacity
-        #[arg(long, value_name = "N")]
-        retain: Option<u64>,
-    },
+    /// Registers a stream; only --retain can be changed afterwards
+    Create(CreateArgs),
     /// Streams of the namespace
     List,
     /// Partitions with their entries and groups
@@ -100,6 +90,37 @@ pub(crate) enum StreamCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    pub(crate) name: StreamName,
+    /// 1 to 4,096; the messages of one key stay in one partition
+    #[arg(long, value_name = "N", required_unless_present = "source_key")]
+    pub(crate) partitions: Option<u32>,
+    /// Entries per partition; a full one refuses
+    #[arg(long, value_name = "N", required_unless_present = "source_key")]
+    pub(crate) capacity: Option<u64>,
+    /// Acked entries kept per partition for replay, while there is room: 0 to the capacity
+    #[arg(long, value_name = "N")]
+    pub(crate) retain: Option<u64>,
+    /// The largest payload, 1B to 64MiB [default: 1MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) payload_max: Option<usize>,
+    /// A plain Redis stream that other programs write, bound as it is, instead of entries of its own
+    #[arg(
+        long,
+        value_name = "REDIS_KEY",
+        requires_all = ["key_field", "payload_field"],
+        conflicts_with_all = ["partitions", "capacity", "retain"]
+    )]
+    pub(crate) source_key: Option<String>,
+    /// The field of its entries that is a message's key
+    #[arg(long, value_name = "FIELD", requires = "source_key")]
+    pub(crate) key_field: Option<String>,
+    /// The field of its entries that is a message's payload
+    #[arg(long, value_name = "FIELD", requires = "source_key")]
+    pub(crate) payload_field: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +149,15 @@ pub(crate) struct SendArgs {
     /// A file, or - for stdin; a line is {"key", "payload" or "payload_base64", "attributes": {}}
     #[arg(long, value_name = "FILE")]
     pub(crate) jsonl: Option<PathBuf>,
+    /// Numbers what is sent, so that sending it again does not double it
+    ///
+    /// With --jsonl the number is that of line 1, and each line has one more than the line before; without a
+    /// number each line has its own, {"id": 17, "key", …}. The numbers of a producer must rise: a partition
+    /// remembers its last one, and what is not above that is there already. So every producer that sends
+    /// messages of its own needs a name of its own, which it keeps. What was interrupted is sent again as a
+    /// whole, with the same numbers.
+    #[arg(long, value_name = "PRODUCER:NUMBER")]
+    pub(crate) id: Option<Numbering>,
     /// How long to wait for a full partition, or for a Redis that is away, before giving up
     #[arg(long, value_name = "D", default_value = "30s", value_parser = duration)]
     pub(crate) full_timeout: Duration,
@@ -367,7 +397,7 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "D", value_parser = duration, requires = "wait")]
     pub(crate) timeout: Option<Duration>,
     /// Memory that an instance may take in the check here; as the hosts' limits.memory
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = memory)]
     pub(crate) memory: usize,
 }
 
@@ -396,6 +426,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn size(text: &str) -> Result<usize, String> {
+    units::size(text)
+}
+
+fn memory(text: &str) -> Result<usize, String> {
     match units::size(text)? {
         bytes @ 65_536..=4_294_967_296 => Ok(bytes),
         _ => Err(format!("{text:?} is not between 64KiB and 4GiB")),

@@ -1,4 +1,5 @@
-//! Messages as lines of JSON: `{"key", "payload" or "payload_base64", "attributes": {}}`, both ways.
+//! Messages as lines of JSON: `{"key", "payload" or "payload_base64", "attributes": {}}`, both ways; on the
+//! way in perhaps with `"id"`, the number that its producer gave it.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -11,12 +12,18 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::numbers::Numbers;
+
 /// Bytes of one line: a payload of the limit in base64, or escaped, with key and attributes.
-const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+fn line_bytes_max(payload_max: usize) -> usize {
+    // `\u0000` for each, in the worst case.
+    10 * 1024 * 1024 + 6 * payload_max
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
+    id: Option<u64>,
     key: String,
     payload: Option<String>,
     payload_base64: Option<String>,
@@ -58,6 +65,8 @@ pub(super) struct BadLine {
 /// A message of a file.
 pub(super) struct Numbered {
     pub(super) line: u64,
+    /// That its producer gave it.
+    pub(super) id: Option<u64>,
     pub(super) content: Content,
 }
 
@@ -65,15 +74,17 @@ pub(super) struct Numbered {
 pub(super) struct Lines<R> {
     input: BufReader<R>,
     number: u64,
+    ids: Numbers,
     buffer: Vec<u8>,
     pub(super) bytes_read: u64,
 }
 
 impl<R: Read> Lines<R> {
-    pub(super) fn new(input: BufReader<R>) -> Lines<R> {
+    pub(super) fn new(input: BufReader<R>, ids: Numbers) -> Lines<R> {
         Lines {
             input,
             number: 0,
+            ids,
             buffer: Vec::new(),
             bytes_read: 0,
         }
@@ -86,7 +97,8 @@ impl<R: Read> Lines<R> {
             self.number += 1;
             let number = self.number;
             let bad = |why: String| Some(Err(BadLine { number, why }));
-            let limit = LINE_BYTES_MAX as u64 + 1;
+            let most = line_bytes_max(payload_max);
+            let limit = most as u64 + 1;
             match (&mut self.input)
                 .take(limit)
                 .read_until(b'\n', &mut self.buffer)
@@ -95,19 +107,18 @@ impl<R: Read> Lines<R> {
                 Ok(n) => self.bytes_read += n as u64,
                 Err(error) => return bad(format!("reading failed: {error}")),
             }
-            if self.buffer.len() > LINE_BYTES_MAX {
-                return bad(format!("it is longer than {LINE_BYTES_MAX} bytes"));
+            if self.buffer.len() > most {
+                return bad(format!("it is longer than {most} bytes"));
             }
             if self.buffer.trim_ascii().is_empty() {
                 continue;
             }
-            return Some(match parse(&self.buffer, payload_max) {
-                Ok(content) => Ok(Numbered {
-                    line: number,
-                    content,
-                }),
-                Err(why) => Err(BadLine { number, why }),
+            let message = parse(&self.buffer, payload_max).and_then(|(id, content)| {
+                let id = self.ids.next(number, id)?;
+                let line = number;
+                Ok(Numbered { line, id, content })
             });
+            return Some(message.map_err(|why| BadLine { number, why }));
         }
     }
 
@@ -117,7 +128,7 @@ impl<R: Read> Lines<R> {
     }
 }
 
-fn parse(line: &[u8], payload_max: usize) -> Result<Content, String> {
+fn parse(line: &[u8], payload_max: usize) -> Result<(Option<u64>, Content), String> {
     // With its line feed, what is missing at the end would be told as column 0 of a next line.
     let line = line.trim_ascii_end();
     let text = std::str::from_utf8(line)
@@ -136,7 +147,9 @@ fn parse(line: &[u8], payload_max: usize) -> Result<Content, String> {
         (Some(_), Some(_)) => return Err("it has both payload and payload_base64".to_owned()),
         (None, None) => return Err("it has neither payload nor payload_base64".to_owned()),
     };
-    Content::new(line.key, payload, line.attributes.0, payload_max).map_err(|e| e.to_string())
+    Content::new(line.key, payload, line.attributes.0, payload_max)
+        .map(|content| (line.id, content))
+        .map_err(|e| e.to_string())
 }
 
 /// The way back: what can be sent again as it is. Attributes keep their order.
@@ -189,7 +202,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<Result<(u64, Content), BadLine>> {
-        let mut lines = Lines::new(BufReader::new(text.as_bytes()));
+        let mut lines = Lines::new(BufReader::new(text.as_bytes()), Numbers::None);
         std::iter::from_fn(|| lines.next(10))
             .map(|l| l.map(|m| (m.line, m.content)))
             .collect()

@@ -14,6 +14,7 @@ pub mod fuzz;
 mod group;
 mod handler;
 mod jsonl;
+mod numbers;
 mod operate;
 mod read_ahead;
 mod redrive;

@@ -4,10 +4,10 @@
 
 use std::io::{BufReader, Read};
 
-use segmenter_core::limits;
 use tokio::sync::mpsc;
 
 use super::jsonl::{BadLine, Lines, Numbered};
+use super::numbers::Numbers;
 
 /// Messages that are sent in one call: enough for full scripts in some partitions.
 const CALL_MESSAGES: usize = 8_192;
@@ -15,8 +15,8 @@ const CALL_MESSAGES: usize = 8_192;
 const CALL_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of one read, and of what one part holds, about.
 const PART_BYTES: usize = 1024 * 1024;
-/// Parts that may wait to be sent.
-const PARTS_MAX: usize = 16;
+/// Bytes of the parts that may wait to be sent, about: 16 of them, fewer if a message may be larger.
+const PARTS_BYTES: usize = 16 * PART_BYTES;
 
 /// Some messages, and how far the input was read for them.
 #[derive(Default)]
@@ -30,13 +30,13 @@ pub(super) struct Part {
 
 pub(super) struct Parts(mpsc::Receiver<Part>);
 
-pub(super) fn start(input: impl Read + Send + 'static) -> Parts {
-    let (out, parts) = mpsc::channel(PARTS_MAX);
+/// `payload_max`: bytes, inclusive.
+pub(super) fn start(input: impl Read + Send + 'static, ids: Numbers, payload_max: usize) -> Parts {
+    let parts_max = (PARTS_BYTES / PART_BYTES.max(payload_max)).max(1);
+    let (out, parts) = mpsc::channel(parts_max);
     std::thread::spawn(move || {
-        read(
-            Lines::new(BufReader::with_capacity(PART_BYTES, input)),
-            &out,
-        )
+        let lines = Lines::new(BufReader::with_capacity(PART_BYTES, input), ids);
+        read(lines, payload_max, &out);
     });
     Parts(parts)
 }
@@ -61,13 +61,13 @@ impl Parts {
     }
 }
 
-fn read<R: Read>(mut lines: Lines<R>, out: &mpsc::Sender<Part>) {
+fn read<R: Read>(mut lines: Lines<R>, payload_max: usize, out: &mpsc::Sender<Part>) {
     let mut ended = false;
     while !ended {
         let mut part = Part::default();
         let mut bytes = 0;
         while part.messages.len() < CALL_MESSAGES && bytes < PART_BYTES {
-            match lines.next(limits::PAYLOAD_BYTES_MAX) {
+            match lines.next(payload_max) {
                 Some(Ok(message)) => {
                     bytes += message.content.bytes();
                     part.messages.push(message);
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_is_handed_on_while_the_next_is_still_being_written() {
         let (pieces, input) = std::sync::mpsc::channel();
-        let mut parts = start(Slow(input));
+        let mut parts = start(Slow(input), Numbers::None, 10);
         pieces
             .send("{\"key\":\"k\",\"payload\":\"1\"}\n{\"key\":")
             .unwrap();
@@ -135,7 +135,7 @@ mod tests {
         let mut text: String = (0..20_000).map(good).collect();
         text.push_str("nonsense\n");
         text.push_str(&good(7));
-        let mut parts = start(io::Cursor::new(text));
+        let mut parts = start(io::Cursor::new(text), Numbers::None, 10);
         let mut messages = 0;
         let bad = loop {
             let part = parts.next().await.expect("a bad line before the end");

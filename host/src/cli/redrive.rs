@@ -76,19 +76,7 @@ pub(super) async fn redrive(
     to: Option<&StreamName>,
     full_timeout: Duration,
 ) -> anyhow::Result<ExitCode> {
-    let found = find(global, broker, stream, group, which, true).await?;
-    if let Some(source) = &found.info.source
-        && found
-            .letters
-            .values()
-            .flatten()
-            .any(|letter| letter.emitted_to.is_none())
-    {
-        bail!(
-            "stream {} reads {source}, which other programs write, so that its dead letters cannot be redriven: XADD what shall be handled again, then purge; what a handler emitted is redriven by its id or by --reason; nothing was done",
-            found.stream
-        );
-    }
+    let mut target_max = None;
     if let Some(to) = to {
         let (to, info) = global.stream(broker, to).await?;
         if let Some(source) = &info.source {
@@ -96,6 +84,22 @@ pub(super) async fn redrive(
                 "stream {to} reads {source}, which other programs write: XADD there appends; nothing was done"
             );
         }
+        target_max = Some(info.shape.payload_max());
+    }
+    let end = End::Redriven { target_max };
+    let found = find(global, broker, stream, group, which, end).await?;
+    if let Some(source) = &found.info.source
+        && to.is_none()
+        && found
+            .letters
+            .values()
+            .flatten()
+            .any(|letter| letter.emitted_to.is_none())
+    {
+        bail!(
+            "stream {} reads {source}, which other programs write, so that its dead letters cannot be redriven to it: redrive them --to a stream of Segmenter, with a handler of its own, or XADD what shall be handled again, then purge; what a handler emitted is redriven by its id or by --reason; nothing was done",
+            found.stream
+        );
     }
     let bar = progress(global.format, found.count(), "redriven");
     let mut redriven = 0;
@@ -119,7 +123,7 @@ pub(super) async fn redrive(
     bar.finish_and_clear();
     for (partition, id, why) in &found.odd {
         let text = format!(
-            "dead letter {id} of partition {partition} was kept, because it is no message that can be appended: {}",
+            "dead letter {id} of partition {partition} was kept, because it is no message that can be appended there: {}",
             preview(why, 400)
         );
         telemetry::say(global.format, &Said::Warning { text: &text });
@@ -141,7 +145,7 @@ pub(super) async fn purge(
     group: &GroupName,
     which: &Letters,
 ) -> anyhow::Result<ExitCode> {
-    let found = find(global, broker, stream, group, which, false).await?;
+    let found = find(global, broker, stream, group, which, End::Purged).await?;
     let bar = progress(global.format, found.count(), "purged");
     let mut purged = 0;
     for (partition, letters) in &found.letters {
@@ -172,14 +176,41 @@ pub(super) async fn purge(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks at all dead letters of the group. `messages`: only what can be appended is of use.
+/// What becomes of the letters that are looked for.
+#[derive(Clone, Copy)]
+enum End {
+    Purged,
+    /// Only what can be appended is of use.
+    Redriven {
+        /// Of the one stream that they all go to, if it was named.
+        target_max: Option<usize>,
+    },
+}
+
+impl End {
+    /// Why a message cannot go where it is to go.
+    fn refuses(self, info: &StreamInfo, to: Option<&StreamName>, payload: &[u8]) -> Option<String> {
+        let End::Redriven { target_max } = self else {
+            return None;
+        };
+        // Where an emitted one goes by itself, it once fitted.
+        let own = || to.is_none().then(|| info.shape.payload_max());
+        let max = target_max.or_else(own)?;
+        let len = payload.len();
+        (len > max).then(|| {
+            format!("the payload has {len} bytes, and the stream that it would go to takes {max}")
+        })
+    }
+}
+
+/// Looks at all dead letters of the group.
 async fn find(
     global: &Global,
     broker: &Broker,
     stream: &StreamName,
     group: &GroupName,
     which: &Letters,
-    messages: bool,
+    end: End,
 ) -> anyhow::Result<Found> {
     let (stream, info) = global.stream(broker, stream).await?;
     let now_ms = server_time_ms(broker)
@@ -202,13 +233,19 @@ async fn find(
         }
         missing.remove(&letter.id);
         let bytes = letter.fields.iter().map(|(n, v)| n.len() + v.len()).sum();
-        let emitted_to = match message {
-            Ok((to, _)) => to,
-            Err(why) if messages => {
+        let message = message.and_then(|(to, content)| {
+            match end.refuses(&found.info, to.as_ref(), content.payload()) {
+                Some(why) => Err(why),
+                None => Ok(to),
+            }
+        });
+        let emitted_to = match (message, end) {
+            (Ok(to), _) => to,
+            (Err(why), End::Redriven { .. }) => {
                 found.odd.push((letter.partition, letter.id, why));
                 return ControlFlow::Continue(());
             }
-            Err(_) => None,
+            (Err(_), End::Purged) => None,
         };
         found
             .letters
@@ -282,6 +319,7 @@ async fn move_letters(
             to: to.clone(),
             // Other groups of the own stream have handled it.
             only: to == own && letter.emitted_to.is_none(),
+            emitted: letter.emitted_to.is_some(),
         }
     });
     let request = Request::Redrive(Redrive {
@@ -289,6 +327,7 @@ async fn move_letters(
         uid: found.info.uid.clone(),
         partition,
         group: found.group.clone(),
+        source: found.info.source.clone(),
         letters: letters.collect(),
     });
     let reply = broker.execute(request).await.with_context(|| {

@@ -1,5 +1,6 @@
 //! `send`: one message, or a file of them; what was sent, and if not all, what not and why.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -13,16 +14,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 use segmenter_core::limits;
 use segmenter_core::message::Content;
 use segmenter_core::names::Partition;
-use segmenter_core::port::{Append, AppendReply, Failure, Reply, Request};
+use segmenter_core::port::{Failure, Reply, Request};
 use segmenter_redis::{Broker, admin};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Usage;
 use super::append::{Accepted, Appender, Outcome, Stop};
 use super::args::{Global, SendArgs};
 use super::jsonl::{BadLine, Numbered};
+use super::numbers::{Numbering, Numbers};
 use super::read_ahead;
 use crate::output::{Closed, Format, Out};
+
+/// What to do about numbered messages that were not all sent.
+const AGAIN: &str =
+    "; send the whole again with the same --id, which goes on where each partition is";
 
 /// Ranges of lines that an error names, at most.
 const RANGES_SHOWN: usize = 32;
@@ -36,52 +42,75 @@ pub(super) async fn run(global: &Global, args: SendArgs) -> anyhow::Result<ExitC
 
 async fn one(global: &Global, args: &SendArgs) -> anyhow::Result<ExitCode> {
     // Refused before anything is asked of Redis.
-    let content = content(args)?;
+    let content = without_payload(args)?;
+    let id = match &args.id {
+        None => None,
+        Some(Numbering { first: Some(n), .. }) => Some(*n),
+        Some(Numbering { producer, .. }) => {
+            let why = format!(
+                "--id {producer} has no number; write --id {producer}:NUMBER, above the number of every message that {producer} sent before"
+            );
+            return Err(Usage(why).into());
+        }
+    };
     let broker = global.connect().await?;
     let appender = appender(global, &broker, args).await?;
-    let outcome = appender.append(vec![Numbered { line: 1, content }]).await;
+    let max = appender.shape.payload_max();
+    let (key, _, attributes) = content.into_parts();
+    let content = Content::new(key, payload(args, max)?, attributes, max)
+        .with_context(|| format!("stream {} takes no such message", args.stream))?;
+    let outcome = appender
+        .append(vec![Numbered {
+            line: 1,
+            id,
+            content,
+        }])
+        .await;
     if let Some((partition, stop)) = outcome.stopped.first_key_value() {
         return Err(match stop {
             Stop::Unknown { why, .. } => anyhow!(
                 "the answer was lost, so the message may have been appended or not: look (`segmenter tail {} --from start`) before you send it again", args.stream
             )
             .context(why.clone()),
-            stop => anyhow!(reason(&broker, &appender, *partition, stop).await)
-                .context("the message was not sent"),
+            stop => {
+                let why = anyhow!(reason(&broker, &appender, *partition, stop).await);
+                why.context(match (id, stop) {
+                    (Some(_), Stop::Away(_)) => {
+                        "the message was perhaps not sent; send it again with the same --id"
+                    }
+                    _ => "the message was not sent",
+                })
+            }
         });
     }
     let mut out = global.out();
-    for Accepted { partition, id, .. } in outcome.accepted {
+    for accepted in outcome.accepted {
         match out.format {
-            Format::Json => out.object(&json!({"partition": partition.0, "id": id.to_string()}))?,
-            Format::Human => out.line(&format!("partition {partition}  id {id}"))?,
+            Format::Json => out.object(&told(accepted, args.id.is_some()))?,
+            Format::Human => {
+                let Accepted { partition, id, .. } = accepted;
+                let what = id.map_or("was there already".to_owned(), |id| format!("id {id}"));
+                out.line(&format!("partition {partition}  {what}"))?;
+            }
         }
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn content(args: &SendArgs) -> anyhow::Result<Content> {
+/// One answer. `numbered`: it says, too, whether the message was there already.
+fn told(accepted: Accepted, numbered: bool) -> Value {
+    let Accepted { partition, id, .. } = accepted;
+    let mut object = json!({"partition": partition.0, "id": id.map(|id| id.to_string())});
+    if numbered {
+        object["duplicate"] = json!(id.is_none());
+    }
+    object
+}
+
+/// Key and attributes, as far as arguments alone tell, with no payload yet.
+fn without_payload(args: &SendArgs) -> anyhow::Result<Content> {
     let key = args.key.clone().unwrap_or_default().into_encoded_bytes();
-    let payload = args.payload.clone().unwrap_or_default();
-    let payload = if payload == "-" {
-        let mut bytes = Vec::new();
-        let limit = limits::PAYLOAD_BYTES_MAX as u64 + 1;
-        io::stdin()
-            .lock()
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .context("reading the payload from stdin")?;
-        if bytes.len() > limits::PAYLOAD_BYTES_MAX {
-            bail!(
-                "the payload on stdin has more than {} bytes, which is the limit",
-                limits::PAYLOAD_BYTES_MAX
-            );
-        }
-        bytes
-    } else {
-        payload.into_encoded_bytes()
-    };
     let mut attributes = Vec::new();
     for attribute in &args.attr {
         let Some((name, value)) = attribute.split_once('=') else {
@@ -89,8 +118,28 @@ fn content(args: &SendArgs) -> anyhow::Result<Content> {
         };
         attributes.push((name.to_owned(), value.to_owned()));
     }
-    Content::new(key, payload, attributes, limits::PAYLOAD_BYTES_MAX)
-        .map_err(|e| Usage(e.to_string()).into())
+    Content::new(key, Vec::new(), attributes, 0).map_err(|e| Usage(e.to_string()).into())
+}
+
+/// At most `max` bytes.
+fn payload(args: &SendArgs, max: usize) -> anyhow::Result<Vec<u8>> {
+    let payload = args.payload.clone().unwrap_or_default();
+    if payload != "-" {
+        return Ok(payload.into_encoded_bytes());
+    }
+    let mut bytes = Vec::new();
+    let input = io::stdin().lock();
+    input
+        .take(max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .context("reading the payload from stdin")?;
+    if bytes.len() > max {
+        bail!(
+            "the payload on stdin has more than {max} bytes, which is the limit of stream {}",
+            args.stream
+        );
+    }
+    Ok(bytes)
 }
 
 async fn file(global: &Global, args: &SendArgs, path: &Path) -> anyhow::Result<ExitCode> {
@@ -103,14 +152,16 @@ async fn file(global: &Global, args: &SendArgs, path: &Path) -> anyhow::Result<E
     };
     let broker = global.connect().await?;
     let appender = appender(global, &broker, args).await?;
-    let mut parts = read_ahead::start(input);
+    let numbers = Numbers::of(args.id.as_ref());
+    let mut parts = read_ahead::start(input, numbers, appender.shape.payload_max());
     let bar = progress(global.format, size);
-    let mut answers = Answers::new(global.out());
-    let mut sent = 0u64;
+    let mut answers = Answers::new(global.out(), args.id.is_some());
+    let (mut sent, mut duplicates) = (0u64, 0u64);
     let started = Instant::now();
     while let Some(part) = parts.next().await {
         let outcome = appender.append(part.messages).await;
         sent += outcome.accepted.len() as u64;
+        duplicates += outcome.duplicates();
         answers.tell(&outcome)?;
         bar.set_position(if size.is_some() {
             part.bytes_read
@@ -120,7 +171,10 @@ async fn file(global: &Global, args: &SendArgs, path: &Path) -> anyhow::Result<E
         bar.set_message(format!("{sent} messages"));
         if !outcome.stopped.is_empty() {
             bar.abandon();
-            let reasons = reasons(&broker, &appender, &outcome.stopped).await;
+            let mut reasons = reasons(&broker, &appender, &outcome.stopped).await;
+            if args.id.is_some() {
+                reasons.push_str(AGAIN);
+            }
             return Err(anyhow!(reasons).context(stopped(sent, &outcome)));
         }
         if let Some(BadLine { number, why }) = part.bad {
@@ -133,21 +187,25 @@ async fn file(global: &Global, args: &SendArgs, path: &Path) -> anyhow::Result<E
     bar.finish_and_clear();
     if global.format == Format::Human {
         let seconds = started.elapsed().as_secs_f64();
+        let there = match args.id {
+            Some(_) => format!(", {duplicates} of them were there already"),
+            None => String::new(),
+        };
         answers
             .out
-            .line(&format!("{sent} messages sent in {seconds:.1} s"))?;
+            .line(&format!("{sent} messages sent in {seconds:.1} s{there}"))?;
     }
     answers.out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-type Sending = Pin<Box<dyn Future<Output = Result<AppendReply, Failure>> + Send>>;
+type Sending = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>>;
 
 async fn appender(
     global: &Global,
     broker: &Broker,
     args: &SendArgs,
-) -> anyhow::Result<Appender<impl Fn(Append) -> Sending>> {
+) -> anyhow::Result<Appender<impl Fn(Request) -> Sending>> {
     let (stream, info) = global.stream(broker, &args.stream).await?;
     if let Some(source) = &info.source {
         bail!(
@@ -159,21 +217,17 @@ async fn appender(
     }
     let broker = broker.clone();
     Ok(Appender {
-        send: move |append| Box::pin(execute(broker.clone(), append)) as Sending,
+        send: move |request| {
+            let broker = broker.clone();
+            Box::pin(async move { broker.execute(request).await }) as Sending
+        },
         stream,
         uid: info.uid,
         shape: info.shape,
+        producer: args.id.as_ref().map(|id| id.producer.clone()),
         full_timeout: args.full_timeout,
+        there: RefCell::default(),
     })
-}
-
-async fn execute(broker: Broker, append: Append) -> Result<AppendReply, Failure> {
-    match broker.execute(Request::Append(append)).await? {
-        Reply::Append(reply) => Ok(reply),
-        other => Err(Failure::Fatal(format!(
-            "the broker answered something else: {other:?}"
-        ))),
-    }
 }
 
 /// One answer a line of input, in its order, for machines.
@@ -181,12 +235,17 @@ struct Answers {
     out: Out,
     /// Somebody reads them.
     heard: bool,
+    numbered: bool,
 }
 
 impl Answers {
-    fn new(out: Out) -> Answers {
+    fn new(out: Out, numbered: bool) -> Answers {
         let heard = out.format == Format::Json;
-        Answers { out, heard }
+        Answers {
+            out,
+            heard,
+            numbered,
+        }
     }
 
     /// A reader that goes away does not end the sending: half a file would be sent without a word.
@@ -204,16 +263,11 @@ impl Answers {
     }
 
     fn write(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
-        for Accepted {
-            line,
-            partition,
-            id,
-        } in &outcome.accepted
-        {
-            let mut object = json!({"partition": partition.0, "id": id.to_string()});
+        for accepted in &outcome.accepted {
+            let mut object = told(*accepted, self.numbered);
             if !outcome.stopped.is_empty() {
                 // After a failure the answers have gaps; the line says which message each is for.
-                object["line"] = json!(line);
+                object["line"] = json!(accepted.line);
             }
             self.out.object(&object)?;
         }
@@ -321,8 +375,18 @@ async fn reason<A>(
                 shape.capacity().unwrap_or_default()
             )
         }
+        Stop::Away(why) if appender.producer.is_some() => format!(
+            "Redis took nothing for partition {partition}, or its answers were lost, for {full_timeout:?} (--full-timeout): {why}"
+        ),
         Stop::Away(why) => format!(
             "Redis took nothing for partition {partition} for {full_timeout:?} (--full-timeout): {why}"
+        ),
+        Stop::Behind => format!(
+            "Redis lost its last writes: what partition {partition} had accepted is not there any more, and nothing was sent to it after that"
+        ),
+        Stop::Crowded => format!(
+            "partition {partition} remembers the numbers of {} producers, the most that it may, and this is another one: use names that stay, such as one per sending program; only deleting the stream makes a partition forget them",
+            limits::PRODUCERS_MAX
         ),
         Stop::Unknown { why, .. } => format!("the answer of partition {partition} was lost: {why}"),
         Stop::Fatal(why) => format!("appending to partition {partition} of {stream}: {why}"),
@@ -391,7 +455,7 @@ mod tests {
         let accepted = |line| Accepted {
             line,
             partition: Partition(0),
-            id: segmenter_core::message::EntryId::ZERO,
+            id: Some(segmenter_core::message::EntryId::ZERO),
         };
         let mut outcome = Outcome {
             accepted: vec![accepted(11), accepted(12)],

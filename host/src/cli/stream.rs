@@ -6,30 +6,19 @@ use anyhow::{Context, bail};
 use segmenter_core::names::{Shape, Uid};
 use segmenter_core::port::{Register, RegisterReply, Reply, Request};
 use segmenter_core::source::Source;
-use segmenter_redis::admin::{self, Deleted};
+use segmenter_redis::admin::{self, Deleted, Streams};
 use serde_json::{Value, json};
 
 use super::Usage;
-use super::args::{Global, StreamCommand};
+use super::args::{CreateArgs, Global, StreamCommand};
 use crate::host::random_name;
-use crate::output::Format;
+use crate::host::telemetry::{self, Event};
+use crate::output::{Format, preview};
 
 pub(super) async fn run(global: &Global, command: StreamCommand) -> anyhow::Result<ExitCode> {
     match command {
-        StreamCommand::Create {
-            name,
-            partitions,
-            capacity,
-            retain,
-        } => {
-            let shape = Shape::new(partitions, capacity).map_err(|e| Usage(e.to_string()))?;
-            if let Some(retain) = retain.filter(|retain| *retain > capacity) {
-                let why = format!("--retain {retain}: use 0 to the capacity, {capacity}");
-                return Err(Usage(why).into());
-            }
-            create(global, &name, shape, retain).await?;
-        }
-        StreamCommand::List => list(global).await?,
+        StreamCommand::Create(args) => create(global, &args).await?,
+        StreamCommand::List => return list(global).await,
         StreamCommand::Describe { name } => describe(global, &name).await?,
         StreamCommand::Delete { name, force } => delete(global, &name, force).await?,
     }
@@ -38,20 +27,46 @@ pub(super) async fn run(global: &Global, command: StreamCommand) -> anyhow::Resu
 
 type Name = segmenter_core::names::StreamName;
 
-async fn create(
-    global: &Global,
-    name: &Name,
-    shape: Shape,
-    retain: Option<u64>,
-) -> anyhow::Result<()> {
+/// What is asked for, as far as arguments alone tell.
+fn wanted(args: &CreateArgs) -> Result<(Shape, Option<Source>), Usage> {
+    let word = |text: &Option<String>| text.clone().unwrap_or_default();
+    let source = args.source_key.as_ref().map(|redis_key| {
+        let fields = (word(&args.key_field), word(&args.payload_field));
+        Source::new(redis_key, fields.0, fields.1).map_err(|e| Usage(e.to_string()))
+    });
+    let shape = match &source {
+        Some(_) => Ok(Shape::SOURCE),
+        None => {
+            // Neither is missing then.
+            let capacity = args.capacity.unwrap_or_default();
+            if let Some(retain) = args.retain.filter(|retain| *retain > capacity) {
+                let why = format!("--retain {retain}: use 0 to the capacity, {capacity}");
+                return Err(Usage(why));
+            }
+            Shape::new(args.partitions.unwrap_or_default(), capacity)
+        }
+    };
+    let shape = match args.payload_max {
+        Some(bytes) => shape.and_then(|shape| shape.with_payload_max(bytes)),
+        None => shape,
+    };
+    Ok((
+        shape.map_err(|e| Usage(e.to_string()))?,
+        source.transpose()?,
+    ))
+}
+
+async fn create(global: &Global, args: &CreateArgs) -> anyhow::Result<()> {
+    let (shape, bound) = wanted(args)?;
+    let name = &args.name;
     let broker = global.connect().await?;
     let stream = global.stream_id(name);
     let uid = Uid::new(random_name()).context("uid")?;
     let request = Request::Register(Register {
         stream: stream.clone(),
         shape,
-        retain,
-        source: None,
+        retain: args.retain,
+        source: bound.clone(),
         uid,
     });
     let reply = broker
@@ -64,8 +79,9 @@ async fn create(
             "stream {stream} exists with {found}; {shape} was asked for, but a stream's shape never changes. Use another name, or delete it first"
         ),
         Reply::Register(RegisterReply::SourceDiffers { found }) => bail!(
-            "stream {stream} exists and {}; that never changes. Use another name, or delete it first",
-            crate::host::bound(found.as_ref())
+            "stream {stream} exists and {}, and it was to be one that {}; that never changes. Use another name, or delete it first",
+            crate::host::bound(found.as_ref()),
+            crate::host::bound(bound.as_ref())
         ),
         Reply::Register(RegisterReply::Deleting) => bail!(
             "stream {stream} is being deleted; `segmenter stream delete {name}` finishes that"
@@ -78,6 +94,8 @@ async fn create(
             "stream": name.as_str(),
             "partitions": shape.partitions(),
             "capacity": shape.capacity(),
+            "payload_max": shape.payload_max(),
+            "source": source(&bound),
             "created": !existed,
         }))?,
         Format::Human => {
@@ -86,16 +104,17 @@ async fn create(
             } else {
                 "created with"
             };
-            out.line(&format!("stream {stream} {done} {shape}"))?;
+            let reads = bound.map_or(String::new(), |source| format!("; it reads {source}"));
+            out.line(&format!("stream {stream} {done} {shape}{reads}"))?;
         }
     }
     out.flush()
 }
 
-async fn list(global: &Global) -> anyhow::Result<()> {
+async fn list(global: &Global) -> anyhow::Result<ExitCode> {
     let broker = global.connect().await?;
     let namespace = global.namespace();
-    let streams = admin::list_streams(&broker, &namespace)
+    let Streams { streams, odd } = admin::list_streams(&broker, &namespace)
         .await
         .context("listing streams")?;
     let mut out = global.out();
@@ -106,6 +125,7 @@ async fn list(global: &Global) -> anyhow::Result<()> {
                     "stream": name.as_str(),
                     "partitions": info.shape.partitions(),
                     "capacity": info.shape.capacity(),
+                    "payload_max": info.shape.payload_max(),
                     "retain": info.retain,
                     "source": source(&info.source),
                     "deleting": info.deleting,
@@ -122,6 +142,7 @@ async fn list(global: &Global) -> anyhow::Result<()> {
                         info.shape
                             .capacity()
                             .map_or("-".to_owned(), |capacity| capacity.to_string()),
+                        info.shape.payload_max().to_string(),
                         info.retain.to_string(),
                         match &info.source {
                             _ if info.deleting => "deleting".to_owned(),
@@ -133,13 +154,31 @@ async fn list(global: &Global) -> anyhow::Result<()> {
                 .collect();
             let empty = format!("no streams in namespace {namespace}");
             out.table(
-                &["STREAM", "PARTITIONS", "CAPACITY", "RETAIN", "STATE"],
+                &[
+                    "STREAM",
+                    "PARTITIONS",
+                    "CAPACITY",
+                    "PAYLOAD MAX",
+                    "RETAIN",
+                    "STATE",
+                ],
                 &rows,
                 &empty,
             )?;
         }
     }
-    out.flush()
+    out.flush()?;
+    for (key, why) in &odd {
+        let text = format!(
+            "the key {key} is no stream that can be listed: {}",
+            preview(why, 400)
+        );
+        telemetry::say(global.format, &Event::Warning { text: &text });
+    }
+    Ok(ExitCode::from(match odd.is_empty() {
+        true => 0,
+        false => super::FAILED,
+    }))
 }
 
 fn source(source: &Option<Source>) -> Value {
@@ -188,6 +227,7 @@ async fn describe(global: &Global, name: &Name) -> anyhow::Result<()> {
                 "stream": name.as_str(),
                 "uid": info.uid.as_str(),
                 "capacity": info.shape.capacity(),
+                "payload_max": info.shape.payload_max(),
                 "retain": info.retain,
                 "source": source(&info.source),
                 "partitions": partitions,

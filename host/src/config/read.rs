@@ -36,7 +36,14 @@ const ROOT: &[&str] = &[
     "handler",
 ];
 const REDIS: &[&str] = &["url", "password_file"];
-const STREAM: &[&str] = &["name", "partitions", "capacity", "retain", "source"];
+const STREAM: &[&str] = &[
+    "name",
+    "partitions",
+    "capacity",
+    "retain",
+    "payload_max",
+    "source",
+];
 const SOURCE: &[&str] = &["redis_key", "key_field", "payload_field"];
 const HANDLER: &[&str] = &[
     "name",
@@ -123,6 +130,11 @@ fn redis(mut keys: Keys<'_>, folder: &Path) -> Result<RedisConfig> {
 
 fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
     let name = keys.needed("name")?;
+    let payload_max = keys.size("payload_max", "1B", "64MiB")?;
+    let limited = |shape: Shape| match payload_max {
+        Some(bytes) => shape.with_payload_max(bytes),
+        None => Ok(shape),
+    };
     if let Some(source) = keys.table("source", SOURCE)? {
         for (not, why) in [
             ("partitions", "it has one partition, as it is one stream"),
@@ -136,7 +148,7 @@ fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
         }
         return Ok(StreamConfig {
             name,
-            shape: Shape::SOURCE,
+            shape: limited(Shape::SOURCE).map_err(|e| keys.error(e.to_string()))?,
             retain: 0,
             source: Some(self::source(source)?),
         });
@@ -148,7 +160,8 @@ fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {
         ))
     })?;
     let capacity = keys.needed_count("capacity")?;
-    let shape = Shape::new(partitions, capacity).map_err(|e| keys.error(e.to_string()))?;
+    let shape = Shape::new(partitions, capacity).and_then(limited);
+    let shape = shape.map_err(|e| keys.error(e.to_string()))?;
     let retain = keys.count("retain")?.unwrap_or(0);
     if retain > capacity {
         return Err(keys.error(format!(

@@ -459,3 +459,28 @@ fn grants_of_the_command_line_add_up() {
         assert!(error.contains(says), "{text}: {error}");
     }
 }
+
+#[test]
+fn a_stream_may_have_a_payload_limit_of_its_own() {
+    let limit_of = |stream: &str, more: &str| {
+        let text = format!("[[stream]]\nname = \"s\"\n{stream}\n{more}\n");
+        let config = Config::parse(&text, Path::new("dir")).unwrap();
+        config.streams[0].shape.payload_max()
+    };
+    let source = "source = { redis_key = \"e\", key_field = \"k\", payload_field = \"p\" }";
+    for stream in ["partitions = 1\ncapacity = 1", source] {
+        assert_eq!(limit_of(stream, ""), 1_048_576);
+        assert_eq!(limit_of(stream, "payload_max = \"64MiB\""), 64 << 20);
+        assert_eq!(limit_of(stream, "payload_max = \"1B\""), 1);
+    }
+    for (size, says) in [
+        ("\"0B\"", "use 1B to 64MiB"),
+        ("\"65MiB\"", "use 1B to 64MiB"),
+        ("5", "bare number"),
+    ] {
+        let text = format!(
+            "[[stream]]\nname = \"s\"\npartitions = 1\ncapacity = 1\npayload_max = {size}\n"
+        );
+        check(&text, &["line 5", "payload_max", says]);
+    }
+}

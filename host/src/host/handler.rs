@@ -24,6 +24,12 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         tenure: &Self::Tenure,
     ) -> impl Future<Output = Result<Self::Instance, String>> + Send;
+    /// A new instance whose calls see the tenure as it is, and leave no trace in it nor anywhere else: what
+    /// they would change is in their outcome alone.
+    fn shadow(
+        &self,
+        tenure: &Self::Tenure,
+    ) -> impl Future<Output = Result<Self::Instance, String>> + Send;
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,7 @@ use segmenter_core::time::Duration;
 use tokio::sync::watch;
 
 use super::handler::Handler;
+use super::shadow::Shadow;
 
 /// A handler's code that is ready to be called, and what came of its calls on this host.
 pub(super) struct Live<H> {
@@ -61,7 +62,7 @@ pub(super) struct Lineup<H> {
     /// Another version, in these partitions.
     pub(super) trial: Option<(Arc<Live<H>>, PartitionSet)>,
     /// Sees what the current version sees, without effects.
-    pub(super) shadow: Option<Arc<Live<H>>>,
+    pub(super) shadow: Option<Arc<Shadow<H>>>,
 }
 
 impl<H: Handler> Lineup<H> {
@@ -78,10 +79,12 @@ impl<H: Handler> Lineup<H> {
             Some((trial, partitions)) if partitions.contains(partition) => Running {
                 live: trial.clone(),
                 instead: Some(self.current.clone()),
+                shadow: None,
             },
             _ => Running {
                 live: self.current.clone(),
                 instead: None,
+                shadow: self.shadow.clone(),
             },
         }
     }
@@ -92,6 +95,7 @@ pub(super) struct Running<H> {
     pub(super) live: Arc<Live<H>>,
     /// What is on trial does not decide alone.
     pub(super) instead: Option<Arc<Live<H>>>,
+    pub(super) shadow: Option<Arc<Shadow<H>>>,
 }
 
 impl<H: Handler> Running<H> {

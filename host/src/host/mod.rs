@@ -14,6 +14,7 @@ pub(crate) mod random;
 mod read_ahead;
 pub(crate) mod relay;
 mod reload;
+mod shadow;
 mod signals;
 mod supervisor;
 mod targets;
@@ -79,8 +80,6 @@ pub struct Plan {
     /// At one message, the first included.
     pub attempts: u32,
     pub exhausted: Exhausted,
-    /// Bytes, inclusive.
-    pub payload_max: usize,
     /// Streams of the namespace that it may emit to.
     pub emit: BTreeSet<StreamName>,
 }
@@ -162,7 +161,6 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     let begin = async {
         let mut begun = Vec::new();
         for Prepared { plan, config, code } in prepared {
-            targets::check(&broker, &plan, &plan.emit).await?;
             let found = prepare::find(&broker, &plan).await?;
             let log = telemetry::GuestLog::new(options.format, plan.handler.clone());
             let parts = Parts {

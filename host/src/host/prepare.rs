@@ -91,7 +91,6 @@ pub(super) async fn modules(
             retry: handler.backoff,
             attempts: handler.attempts,
             exhausted: handler.exhausted,
-            payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: handler.grants.emit.clone(),
         };
         if let Code::File { module, .. } = &code {

@@ -267,7 +267,7 @@ impl<H: Handler> Supervisor<H> {
                 exhausted: self.plan.exhausted,
                 broker: BROKER_BACKOFF,
                 give_up: self.plan.session_timeout,
-                payload_max: self.plan.payload_max,
+                payload_max: self.shape.payload_max(),
                 share_bytes: self.share_bytes,
                 layout: self.layout.clone(),
                 seed: noise.wrapping_add(u64::from(partition.0)),

@@ -3,6 +3,7 @@
 //! Must not know how an emitted message travels.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use segmenter_core::names::{StreamId, StreamName};
@@ -10,12 +11,16 @@ use segmenter_redis::{Broker, admin};
 
 use super::Plan;
 
-/// Each stream that a version of the plan's handler may `emit` to.
+/// Payload limits in bytes, inclusive, of streams that are emitted to.
+pub(super) type Targets = Arc<BTreeMap<StreamName, usize>>;
+
+/// Each stream that a version of the plan's handler may `emit` to, and the payload limit of it.
 pub(super) async fn check(
     broker: &Broker,
     plan: &Plan,
     emit: &BTreeSet<StreamName>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Targets> {
+    let mut targets = BTreeMap::new();
     for to in emit {
         let target = StreamId {
             namespace: plan.stream.namespace.clone(),
@@ -30,15 +35,16 @@ pub(super) async fn check(
                 plan.handler
             );
         }
-        if found.is_none_or(|info| info.deleting) {
+        let Some(info) = found.filter(|info| !info.deleting) else {
             bail!(
                 "handler {} may emit to stream {target}, which does not exist; create it with `segmenter --namespace {} stream create {to} --partitions N --capacity N`, or add a [[stream]] table to the configuration",
                 plan.handler,
                 target.namespace
             );
-        }
+        };
+        targets.insert(to.clone(), info.shape.payload_max());
     }
-    Ok(())
+    Ok(Arc::new(targets))
 }
 
 /// Streams that reach themselves over handlers' grants (from, to), in the order in which one comes round.

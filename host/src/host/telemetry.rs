@@ -140,6 +140,25 @@ pub enum Event<'a> {
         to: &'a str,
         reason: &'a str,
     },
+    /// From the next message on, a version sees what the live one sees, and its effects are thrown away.
+    ShadowBegun {
+        handler: &'a str,
+        version: &'a str,
+        live: &'a str,
+    },
+    /// It broke too often: in this partition, nothing is compared any more.
+    ShadowStopped {
+        handler: &'a str,
+        partition: u32,
+        version: &'a str,
+        why: &'a str,
+    },
+    /// What it came to on this host.
+    ShadowEnded {
+        handler: &'a str,
+        version: &'a str,
+        found: String,
+    },
     /// Where the module comes from is in no order; what runs goes on running.
     ModuleTrouble {
         handler: &'a str,
@@ -332,6 +351,32 @@ impl Event<'_> {
                 brief(version),
                 brief(to)
             ),
+            Event::ShadowBegun {
+                handler,
+                version,
+                live,
+            } => format!(
+                "{handler}: version {} sees what {} handles, as a shadow; its effects are thrown away",
+                brief(version),
+                brief(live)
+            ),
+            Event::ShadowStopped {
+                handler,
+                partition,
+                version,
+                why,
+            } => format!(
+                "{handler}: partition {partition}: the shadow {} broke too often and is not called there any more, at last: {why}",
+                brief(version)
+            ),
+            Event::ShadowEnded {
+                handler,
+                version,
+                found,
+            } => format!(
+                "{handler}: the shadow {} ended; on this host: {found}",
+                brief(version)
+            ),
             Event::ModuleTrouble { handler, why } => {
                 format!("{handler}: what runs goes on: {why}")
             }
@@ -491,6 +536,9 @@ struct GuestObject<'a> {
     attempt: u32,
     level: &'a str,
     text: &'a str,
+    /// Not the live version's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shadow: bool,
 }
 
 impl LogSink for GuestLog {
@@ -505,14 +553,16 @@ impl LogSink for GuestLog {
                 attempt: line.attempt,
                 level: line.level.as_str(),
                 text: line.text,
+                shadow: line.shadow,
             })
             .unwrap_or_default(),
             Format::Human => format!(
-                "{} {} {} {}: {}",
+                "{} {} {} {}{}: {}",
                 self.handler,
                 line.partition,
                 line.id,
                 line.level.as_str(),
+                if line.shadow { " (shadow)" } else { "" },
                 preview(line.text, usize::MAX)
             )
             .into_bytes(),

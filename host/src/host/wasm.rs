@@ -14,12 +14,15 @@ use segmenter_wasm::{Limits, LogSink, Module, PartitionContext, StateSource, Ten
 
 use super::Plan;
 use super::handler::{CallLimits, Diagnosis, Handler, Instance};
+use super::targets::Targets;
 use super::worker::odd;
 
 pub(super) struct WasmHandler {
     pub(super) module: Module,
     pub(super) plan: Plan,
     pub(super) partitions: u32,
+    /// Payload limits of the streams that it may emit to.
+    pub(super) targets: Targets,
     pub(super) broker: Broker,
     pub(super) log: Arc<dyn LogSink>,
 }
@@ -67,7 +70,14 @@ impl Handler for WasmHandler {
     }
 
     async fn instantiate(&self, tenure: &Tenure) -> Result<WasmInstance, String> {
-        match self.module.instantiate(tenure).await {
+        match self.module.instantiate(tenure, self.targets.clone()).await {
+            Ok(instance) => Ok(WasmInstance(instance)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn shadow(&self, tenure: &Tenure) -> Result<WasmInstance, String> {
+        match self.module.shadow(tenure, self.targets.clone()).await {
             Ok(instance) => Ok(WasmInstance(instance)),
             Err(error) => Err(error.to_string()),
         }

@@ -19,8 +19,9 @@ use segmenter_redis::{Broker, Reader};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
-use super::handler::{Diagnosis, Handler, Instance};
+use super::handler::{CallLimits, Diagnosis, Handler, Instance};
 use super::lineup::{self, Counting, Live, Published, Running};
+use super::shadow::Shadowing;
 use super::telemetry;
 use super::{Plan, Say};
 
@@ -100,6 +101,7 @@ pub(super) struct Worker<H: Handler> {
     instance: Option<H::Instance>,
     /// Whose instance it is.
     instance_by: By,
+    shadow: Option<Shadowing<H>>,
     /// The supervisor waits to hear that nothing is held.
     owes_report: bool,
     refuse: bool,
@@ -127,6 +129,7 @@ impl<H: Handler> Worker<H> {
             trust,
             relay,
             published,
+            shadow: running.shadow.clone().map(Shadowing::new),
             running,
             counting: Counting::default(),
             tenure: None,
@@ -189,6 +192,13 @@ impl<H: Handler> Worker<H> {
         if !Arc::ptr_eq(&next.live, &self.running.live) || self.instance_by == By::Instead {
             self.instance = None;
         }
+        let same = match (&self.shadow, &next.shadow) {
+            (Some(has), Some(next)) => has.is_of(next),
+            (has, next) => has.is_none() && next.is_none(),
+        };
+        if !same {
+            self.shadow = next.shadow.clone().map(Shadowing::new);
+        }
         self.running = next;
         self.take(Event::Runs(self.running.runs()));
     }
@@ -231,63 +241,126 @@ impl<H: Handler> Worker<H> {
             self.instance = None;
             self.instance_by = by;
         }
-        let limits = live.handler.limits();
-        let calling_until = self.mailbox.calling_until.clone();
-        let started = clock::now();
-        let until = started + limits.instantiate + limits.deadline + CALL_GRACE;
-        calling_until.store(until.0, Ordering::Relaxed);
-        let mut slow_at = Some(started + limits.deadline / 2);
-        let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
         let kept = self.tenure.take().filter(|(of, _)| *of == epoch);
         let tenure = kept.unwrap_or_else(|| (epoch, live.handler.tenure(self.partition, epoch)));
-        let outcome = {
-            let call = one_call(&live.handler, &tenure.1, &mut instance, &message);
-            let mut call = pin!(call);
-            loop {
-                let trust_until = *self.trust.borrow();
-                let wake = self.consumer.poll_timeout(clock::now(), trust_until);
-                // Whichever is first; a call that ends at once starts no timer.
-                let wake = wake.into_iter().chain(slow_at).min();
-                tokio::select! {
-                    biased;
-                    outcome = &mut call => break outcome,
-                    event = self.inbox.recv() => match event {
-                        Some(event) => self.take(event),
-                        None => break Outcome::Cancelled,
-                    },
-                    changed = self.trust.changed() => if changed.is_err() {
-                        break Outcome::Cancelled;
-                    },
-                    () = clock::sleep_until(wake) => {}
-                }
-                if clock::passed(slow_at) {
-                    slow_at = None;
-                    self.warn_of_slow(&message, started, limits.deadline);
-                }
-                let mut cancelled = false;
-                while let Some(command) = self.next_command() {
-                    match command {
-                        Command::CancelCall => cancelled = true,
-                        other => self.carry_out(other),
-                    }
-                }
-                if cancelled {
-                    break Outcome::Cancelled;
-                }
+        // Before the live call, so that both begin with the same state.
+        let rehearsed = match self.shadow.as_ref().is_some_and(Shadowing::is_called) {
+            true => Box::pin(self.rehearse(&tenure.1, &message)).await,
+            false => None,
+        };
+        let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
+        let limits = live.handler.limits();
+        let started = self.calls(limits);
+        let outcome = match &rehearsed {
+            Some(Outcome::Cancelled) => Outcome::Cancelled,
+            _ => {
+                let call = one_call(&live.handler, &tenure.1, &mut instance, &message);
+                let slow = (&message, started, limits.deadline);
+                let outcome = self.attend(call, Some(slow)).await;
+                outcome.unwrap_or(Outcome::Cancelled)
             }
         };
-        calling_until.store(0, Ordering::Relaxed);
+        self.mailbox.calling_until.store(0, Ordering::Relaxed);
         self.tenure = Some(tenure);
         if outcome == Outcome::Cancelled {
             instance = None;
         }
         let diagnosis = instance.as_mut().map(Instance::diagnosis);
         self.report(&live, &message, &outcome, diagnosis.unwrap_or_default());
+        if let Some(rehearsed) = rehearsed {
+            self.compare(&message, &outcome, &rehearsed);
+        }
         // Also one that is to be recycled: what it holds is free from now on.
         self.instance = instance.filter(|instance| !instance.is_dead());
         let now = clock::now();
         self.count(&live, by, message.id, &outcome, now.since(started));
         self.take_at(now, Event::Handled { message, outcome });
+    }
+
+    /// What the shadow does with a message; `Cancelled`: the live version is not to be called either.
+    async fn rehearse(&mut self, tenure: &H::Tenure, message: &Message) -> Option<Outcome> {
+        let mut shadow = self.shadow.take()?;
+        let started = self.calls(shadow.limits());
+        let outcome = self.attend(shadow.call(tenure, message), None).await;
+        // What was to be heard at its end, above all that the trust window is over.
+        let cut_off = outcome.is_none() || self.is_cut_off();
+        let outcome = outcome.filter(|_| !cut_off).unwrap_or(Outcome::Cancelled);
+        if cut_off {
+            shadow.drop_instance();
+        }
+        shadow.ended(&outcome, clock::now().since(started));
+        self.shadow = Some(shadow);
+        Some(outcome)
+    }
+
+    fn compare(&mut self, message: &Message, live: &Outcome, rehearsed: &Outcome) {
+        let Some(shadow) = &mut self.shadow else {
+            return;
+        };
+        if let Some(why) = shadow.compare(message, live, rehearsed) {
+            self.shared.say.event(&telemetry::Event::ShadowStopped {
+                handler: self.shared.plan.handler.as_str(),
+                partition: self.partition.0,
+                version: shadow.version(),
+                why: &why,
+            });
+        }
+    }
+
+    /// A call begins, under these limits.
+    fn calls(&self, limits: CallLimits) -> Time {
+        let started = clock::now();
+        let until = started + limits.instantiate + limits.deadline + CALL_GRACE;
+        self.mailbox.calling_until.store(until.0, Ordering::Relaxed);
+        started
+    }
+
+    /// Waits for a call, while answers and orders go on being heard; `None`: it is cut off. `slow`: whose
+    /// it is, since when and how long it may take, if that is to be told at half of it.
+    async fn attend<T>(
+        &mut self,
+        call: impl Future<Output = T>,
+        slow: Option<(&Message, Time, Duration)>,
+    ) -> Option<T> {
+        let mut call = pin!(call);
+        let mut slow_at = slow.map(|(_, started, deadline)| started + deadline / 2);
+        loop {
+            let trust_until = *self.trust.borrow();
+            let wake = self.consumer.poll_timeout(clock::now(), trust_until);
+            // Whichever is first; a call that ends at once starts no timer.
+            let wake = wake.into_iter().chain(slow_at).min();
+            tokio::select! {
+                biased;
+                outcome = &mut call => return Some(outcome),
+                event = self.inbox.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => return None,
+                },
+                changed = self.trust.changed() => if changed.is_err() {
+                    return None;
+                },
+                () = clock::sleep_until(wake) => {}
+            }
+            if let (Some((message, started, deadline)), true) = (slow, clock::passed(slow_at)) {
+                slow_at = None;
+                self.warn_of_slow(message, started, deadline);
+            }
+            if self.is_cut_off() {
+                return None;
+            }
+        }
+    }
+
+    /// Carries out what came up during a call.
+    fn is_cut_off(&mut self) -> bool {
+        let mut cut_off = false;
+        while let Some(command) = self.next_command() {
+            match command {
+                Command::CancelCall => cut_off = true,
+                other => self.carry_out(other),
+            }
+        }
+        cut_off
     }
 
     fn count(&mut self, live: &Live<H>, by: By, id: EntryId, outcome: &Outcome, took: Duration) {
@@ -427,6 +500,9 @@ impl<H: Handler> Worker<H> {
             }),
             Command::DropInstance => {
                 self.instance = None;
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.drop_instance();
+                }
                 self.tenure = None;
                 let _ = self.relay.send(relay::Event::Dropped);
                 self.mailbox.set_claim(self.consumer.claim());

@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod guests;
 mod measure;
+mod python;
 mod server;
 mod servers;
 mod soak;
@@ -59,6 +60,18 @@ enum Command {
         rate: u32,
         #[arg(long, default_value_t = 1_000, value_name = "MS")]
         session_timeout_ms: u64,
+        /// Proves that a run notices: the commit script loses its fence on the way, and the run must fail by that
+        #[arg(long)]
+        without_fence: bool,
+    },
+    /// Swaps a handler under load again and again, against the same load without: latency, stops, counts
+    Swap {
+        /// An 18 MB Python guest instead (componentize-py from PyPI), whose stops alone are bounded
+        #[arg(long)]
+        python: bool,
+        /// Passed on to the benchmark: --swaps N, --rounds N, --rate N, --partitions P,P
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
     /// Simulates groups in virtual time with faults: `--seed N`, or `--seeds A..B` (B excluded)
     Sim {
@@ -103,16 +116,21 @@ fn main() -> ExitCode {
             partitions,
             rate,
             session_timeout_ms,
-        } => measure::run(
-            "chaos",
-            &[
+            without_fence,
+        } => {
+            let mut args = vec![
                 format!("--seed={seed}"),
                 format!("--seconds={seconds}"),
                 format!("--partitions={partitions}"),
                 format!("--rate={rate}"),
                 format!("--session-timeout-ms={session_timeout_ms}"),
-            ],
-        ),
+            ];
+            if without_fence {
+                args.push("--without-fence".to_owned());
+            }
+            measure::run("chaos", &args)
+        }
+        Command::Swap { python, args } => measure::swap(python, args),
         Command::Scale => measure::run("scale", &[]),
         Command::Idle { minutes } => {
             measure::run("idle", &["--minutes".to_owned(), minutes.to_string()])

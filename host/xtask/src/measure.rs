@@ -1,7 +1,7 @@
 //! What `segmenter-tests` measures and drives by programs of its own: sets up server, guests and binary,
 //! and hands over to one of them, optimised.
 
-use crate::{cargo, guests, say, servers};
+use crate::{cargo, guests, python, say, servers};
 
 /// With a server, guests and the host's binary.
 pub(crate) fn run(program: &str, args: &[String]) -> anyhow::Result<()> {
@@ -16,6 +16,15 @@ pub(crate) fn run(program: &str, args: &[String]) -> anyhow::Result<()> {
         .env("SEGMENTER_BIN", &segmenter)
         .env("SEGMENTER_TARGET", cargo::target());
     cargo::watched(&mut command, program)
+}
+
+/// `python`: a guest that is not among the examples, because its toolchain is only wanted here.
+pub(crate) fn swap(python: bool, mut args: Vec<String>) -> anyhow::Result<()> {
+    if python {
+        let guest = python::guest()?;
+        args.push(format!("--big={}", guest.display()));
+    }
+    run("swap", &args)
 }
 
 /// With nothing: the simulator.

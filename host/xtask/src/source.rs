@@ -117,18 +117,28 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The plain count, per package.
-pub(crate) fn count(files: &[SourceFile]) -> anyhow::Result<BTreeMap<String, Counts>> {
-    let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
+/// What the files hold, counted plainly.
+pub(crate) struct Plain {
+    pub(crate) by_package: BTreeMap<String, Counts>,
+    /// Of each message, in the order of sending.
+    pub(crate) by_message: Vec<Counts>,
+}
+
+pub(crate) fn count(files: &[SourceFile]) -> anyhow::Result<Plain> {
+    let mut by_package: BTreeMap<String, Counts> = BTreeMap::new();
+    let mut by_message = Vec::new();
     for file in files {
         let text =
             fs::read(&file.place).with_context(|| format!("reading {}", file.place.display()))?;
-        counts
-            .entry(file.package.clone())
-            .or_default()
-            .add(Counts::of(&text));
+        // Not the sum of its messages: what is cut apart must show.
+        let counts = by_package.entry(file.package.clone()).or_default();
+        counts.add(Counts::of(&text));
+        by_message.extend(pieces(&text, PAYLOAD_MAX).into_iter().map(Counts::of));
     }
-    Ok(counts)
+    Ok(Plain {
+        by_package,
+        by_message,
+    })
 }
 
 /// Cuts behind the last line feed that fits, so that no line and no word is cut apart; a line that is

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use segmenter_tests::chaos::{self, Kind, Settings};
 
-const USAGE: &str = "usage: chaos [--seed N] [--seconds S] [--partitions P] [--rate MESSAGES_PER_SECOND] [--session-timeout-ms MS]";
+const USAGE: &str = "usage: chaos [--seed N] [--seconds S] [--partitions P] [--rate MESSAGES_PER_SECOND] [--session-timeout-ms MS] [--without-fence]";
 
 struct Args {
     seed: u64,
@@ -16,6 +16,7 @@ struct Args {
     partitions: u32,
     rate: u32,
     session_ms: u64,
+    without_fence: bool,
 }
 
 fn main() -> ExitCode {
@@ -43,8 +44,13 @@ fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<Args> {
         partitions: 8,
         rate: 2_000,
         session_ms: 1_000,
+        without_fence: false,
     };
     while let Some(word) = words.next() {
+        if word == "--without-fence" {
+            args.without_fence = true;
+            continue;
+        }
         let (flag, value) = match word.split_once('=') {
             Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
             None => (word, words.next()),
@@ -76,14 +82,34 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         partitions: args.partitions,
         rate: args.rate,
         session: Duration::from_millis(args.session_ms),
-        kinds: Kind::ALL.to_vec(),
+        kinds: match args.without_fence {
+            false => Kind::ALL.to_vec(),
+            // Where the fence is all that helps.
+            true => vec![Kind::Late],
+        },
+        without_fence: args.without_fence,
         folder: target.join("chaos"),
     };
     let report = chaos::run(&settings, &|what| eprintln!("▸ {what}"))?;
     println!("\n{}", report.table());
-    let path = target.join("chaos.json");
+    let path = target.join(match args.without_fence {
+        false => "chaos.json",
+        true => "chaos-without-fence.json",
+    });
     let text = serde_json::to_string_pretty(&report.to_json())? + "\n";
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    if args.without_fence {
+        let noticed = report.noticed();
+        println!(
+            "{}",
+            match noticed {
+                true => "PASS  without the fence it failed, as it must",
+                false =>
+                    "FAIL  without the fence nothing was applied twice: the run proves nothing",
+            }
+        );
+        return Ok(noticed);
+    }
     if report.held() {
         println!("PASS  seed {}", args.seed);
     } else {

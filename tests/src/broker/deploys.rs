@@ -13,11 +13,14 @@ use segmenter_core::rollout::{HostReport, Mode, Share, Verdict};
 use segmenter_core::time::Duration;
 use segmenter_redis::version_of;
 
+/// One host may run a handler of this name over several streams.
+type Whose = (MemberId, StreamName, GroupName);
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Deploys {
     modules: BTreeMap<(Namespace, Version), Vec<u8>>,
     handlers: BTreeMap<HandlerId, Handler>,
-    reports: BTreeMap<HandlerId, BTreeMap<(MemberId, StreamName, GroupName), (u64, HostReport)>>,
+    reports: BTreeMap<HandlerId, BTreeMap<Whose, (u64, HostReport)>>,
     news: Vec<HandlerId>,
 }
 

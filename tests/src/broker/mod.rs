@@ -480,6 +480,7 @@ impl MemoryBroker {
             Some(log) if r.after.is_some() && log.last_of(&r.source) < r.after => {
                 AppendFromReply::Behind
             }
+            Some(log) if log.is_crowded(&r.source) => AppendFromReply::Crowded,
             Some(log) => AppendFromReply::Accepted {
                 ids: log.append_from(now_us / 1_000, r.source, &r.messages, capacity, retain),
             },
@@ -500,7 +501,7 @@ impl MemoryBroker {
         let Some(log) = self.same(&r.stream, &r.uid, r.partition) else {
             return Ok(RedriveReply::StreamGone);
         };
-        let Some((epoch, letters)) = log.redrive(&r.group, &r.letters, now_us) else {
+        let Some((epoch, letters)) = log.redrive(&r.group, r.source, &r.letters, now_us) else {
             return Ok(RedriveReply::GroupGone);
         };
         self.news.push((r.stream, r.group, News::Changed));

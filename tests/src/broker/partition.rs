@@ -13,6 +13,8 @@ use segmenter_core::port::{
     Position, Redriven, Sourced, Stamped, Start, Waiting,
 };
 
+use segmenter_core::source::{Layout, Source};
+
 use super::{KeptDead, Mutations};
 
 const LAST_ID: EntryId = EntryId {
@@ -177,9 +179,11 @@ impl Log {
     pub(super) fn redrive(
         &mut self,
         group: &GroupName,
+        source: Option<Source>,
         letters: &[Redriven],
         now_us: u64,
     ) -> Option<(Epoch, Vec<EntryId>)> {
+        let layout = Layout::of(source);
         let lease = self.leases.get_mut(group)?;
         let dead = self.dead.entry(group.clone()).or_default();
         let mut moved = Vec::new();
@@ -188,7 +192,11 @@ impl Log {
                 continue;
             };
             let kept = dead.remove(at);
-            let (_, content) = decode_letter(&kept.letter.fields).expect("asked for a message");
+            let (_, content) = match letter.emitted {
+                true => decode_letter(&kept.letter.fields),
+                false => layout.decode_letter(&kept.letter.fields),
+            }
+            .expect("asked for a message");
             let message = Outgoing {
                 to: letter.to.clone(),
                 content,
@@ -226,6 +234,14 @@ impl Log {
     /// The last stamp that came from there.
     pub(super) fn last_of(&self, source: &Sender) -> Option<EntryId> {
         self.from.get(source).copied()
+    }
+
+    /// One more producer cannot be remembered.
+    pub(super) fn is_crowded(&self, source: &Sender) -> bool {
+        let producers = self.from.keys().filter(|from| from.is_producer());
+        source.is_producer()
+            && !self.from.contains_key(source)
+            && count(producers.count()) >= limits::PRODUCERS_MAX
     }
 
     pub(super) fn append_from(

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 
 use super::clock::now_us;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Word};
 use super::record::{self, Handled};
 use crate::process;
 
@@ -43,6 +43,8 @@ pub(super) struct Life {
 #[derive(Default)]
 struct Heard {
     ready_us: AtomicU64,
+    /// When it said that its partitions run another version.
+    live_us: Mutex<Vec<u64>>,
     open: AtomicUsize,
     handled: Mutex<Vec<Handled>>,
     strange: Mutex<Vec<String>>,
@@ -53,6 +55,11 @@ impl Life {
     pub(super) fn ready_us(&self) -> Option<u64> {
         let at = self.heard.ready_us.load(Ordering::SeqCst);
         (at > 0).then_some(at)
+    }
+
+    /// When it said that its partitions run another version, each time.
+    pub(super) fn live(&self) -> Vec<u64> {
+        self.heard.live_us.lock().expect("no panic").clone()
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -84,16 +91,19 @@ pub(super) struct Fleet {
     upstream: u16,
     config: PathBuf,
     logs: PathBuf,
+    /// What a host says to commit. If something else gets to the server, all are behind proxies.
+    commits: Word,
 }
 
 impl Fleet {
-    pub(super) fn new(port: u16, config: PathBuf, logs: PathBuf) -> Fleet {
+    pub(super) fn new(port: u16, config: PathBuf, logs: PathBuf, commits: Word) -> Fleet {
         Fleet {
             lives: Vec::new(),
             direct_url: format!("redis://127.0.0.1:{port}"),
             upstream: port,
             config,
             logs,
+            commits,
         }
     }
 
@@ -105,7 +115,8 @@ impl Fleet {
     ) -> anyhow::Result<u32> {
         let number = u32::try_from(self.lives.len())?;
         let member = member.unwrap_or_else(|| format!("host-{number}"));
-        let proxy = behind_proxy.then(|| Arc::new(Proxy::start(self.upstream)));
+        let proxy = (behind_proxy || self.commits.instead.is_some())
+            .then(|| Arc::new(Proxy::start(self.upstream, Some(self.commits.clone()))));
         let url = proxy
             .as_ref()
             .map_or(self.direct_url.clone(), |proxy| proxy.url());
@@ -166,6 +177,12 @@ impl Fleet {
         self.lives.iter().filter(|life| life.is_alive()).count()
     }
 
+    /// How often hosts were made to say something else.
+    pub(super) fn replaced(&self) -> u64 {
+        let proxies = self.lives.iter().filter_map(|life| life.proxy.as_ref());
+        proxies.map(|proxy| proxy.replaced()).sum()
+    }
+
     /// So many calls were logged until now.
     pub(super) fn handled(&self) -> usize {
         let of = |life: &Life| life.heard.handled.lock().expect("no panic").len();
@@ -212,6 +229,9 @@ fn listen(
                     let at = now_us();
                     if line.starts_with(r#"{"event":"ready""#) {
                         heard.ready_us.store(at, Ordering::SeqCst);
+                    }
+                    if line.starts_with(r#"{"event":"version_live""#) {
+                        heard.live_us.lock().expect("no panic").push(at);
                     }
                     let _ = writeln!(log.lock().expect("no panic"), "{at} {line}");
                 }

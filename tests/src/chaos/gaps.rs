@@ -95,14 +95,15 @@ pub(super) fn measure(lines: &[Handled], incidents: &[Incident], evidence: &Evid
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Span {
-    from: u64,
-    to: u64,
+pub(super) struct Span {
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
-struct Partition<'a> {
-    lines: &'a [Handled],
-    epoch_us: u64,
+/// `lines` are its own, in the order of time.
+pub(super) struct Partition<'a> {
+    pub(super) lines: &'a [Handled],
+    pub(super) epoch_us: u64,
 }
 
 impl Partition<'_> {
@@ -133,7 +134,12 @@ impl Partition<'_> {
         (first..last).map(gap).max().unwrap_or(0)
     }
 
-    fn stall(&self, span: Span) -> f64 {
+    /// Something was handled in it.
+    pub(super) fn has_any(&self, span: Span) -> bool {
+        self.first_after(span.from) < self.first_after(span.to)
+    }
+
+    pub(super) fn stall(&self, span: Span) -> f64 {
         let before = Span {
             from: span.from.saturating_sub(span.to - span.from),
             to: span.from,
@@ -156,7 +162,6 @@ impl Partition<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::producers::Sent;
     use crate::chaos::record::What;
     use segmenter_core::message::EntryId;
 
@@ -178,6 +183,7 @@ mod tests {
                     key: 0,
                     number: u32::try_from(n).unwrap(),
                 },
+                number: n + 1,
             }
         };
         (0..1_000).map(line).collect()
@@ -193,12 +199,9 @@ mod tests {
         };
         let evidence = Evidence {
             log: vec![Vec::new()],
-            sent: Sent::default(),
-            handled: Vec::new(),
             incidents: kinds.iter().map(incident).collect(),
-            stalls: Vec::new(),
             session_us: SECOND,
-            epoch_us: 0,
+            ..Evidence::default()
         };
         measure(lines, &evidence.incidents, &evidence)
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use segmenter_core::message::EntryId;
 
+use super::effects::{self, Effects, Found};
 use super::gaps::{self, Gaps};
 use super::plan::Kind;
 use super::producers::Sent;
@@ -17,8 +18,11 @@ use super::witness::Log;
 /// A commit is under way no longer than this, with a margin for two busy cores.
 const UNCOMMITTED_US: u64 = 500_000;
 
+#[derive(Default)]
 pub(super) struct Evidence {
-    pub(super) log: Log,
+    pub(super) log: Log<What>,
+    /// What the handler's effects left behind.
+    pub(super) found: Found,
     pub(super) sent: Sent,
     pub(super) handled: Vec<Handled>,
     pub(super) incidents: Vec<Incident>,
@@ -47,6 +51,7 @@ pub struct Verdict {
     /// A host went on in a partition that another had begun to handle.
     pub overlaps: usize,
     pub unexplained_overlaps: usize,
+    pub effects: Effects,
     pub gaps: Gaps,
     /// The first few of what must not be, in words.
     pub notes: Vec<String>,
@@ -63,6 +68,7 @@ impl Verdict {
             unexplained_duplicates,
             unexplained_overlaps,
             forged,
+            effects,
             ..
         } = self;
         [
@@ -74,9 +80,10 @@ impl Verdict {
         ]
         .into_iter()
         .all(|count| *count == 0)
+            && effects.is_clean()
     }
 
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
         if self.notes.len() < NOTES_MAX {
             self.notes.push(what());
         }
@@ -116,7 +123,7 @@ fn excuses(evidence: &Evidence) -> Vec<Excuse> {
     for incident in &evidence.incidents {
         let after = match incident.kind {
             Kind::Kill | Kind::Revive => 0,
-            Kind::Pause | Kind::Cut | Kind::Blackhole | Kind::Redis => session,
+            Kind::Pause | Kind::Cut | Kind::Blackhole | Kind::Late | Kind::Redis => session,
             // Being slow, joining and leaving repeat nothing.
             Kind::Delay | Kind::Join | Kind::Leave | Kind::Churn => continue,
         };
@@ -141,6 +148,7 @@ pub(super) fn judge(mut evidence: Evidence) -> Verdict {
     evidence.handled.sort_by_key(|line| line.at_us);
     let held = appends(&evidence, &mut verdict);
     calls(&evidence, &held, &mut verdict);
+    effects::judge(&evidence, &mut verdict);
     verdict.gaps = gaps::measure(&evidence.handled, &evidence.incidents, &evidence);
     verdict
 }
@@ -262,6 +270,7 @@ fn calls(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chaos::record::Numbered;
 
     const SECOND: u64 = 1_000_000;
 
@@ -283,6 +292,7 @@ mod tests {
             partition: 0,
             id: id(n),
             what: what(n),
+            number: n,
         }
     }
 
@@ -292,13 +302,24 @@ mod tests {
             log: vec![(1..=3).map(|n| (id(n), what(n))).collect()],
             sent: Sent {
                 accepted: (1..=3).map(|n| (0, id(n), what(n))).collect(),
-                unknown: Vec::new(),
+                ..Sent::default()
+            },
+            found: Found {
+                emitted: vec![(1..=3).map(|n| (id(n), numbered(n))).collect()],
+                counts: [(0, 3)].into(),
+                strange: Vec::new(),
             },
             handled,
             incidents,
-            stalls: Vec::new(),
             session_us: SECOND,
-            epoch_us: 0,
+            ..Evidence::default()
+        }
+    }
+
+    fn numbered(n: u64) -> Numbered {
+        Numbered {
+            what: what(n),
+            number: n,
         }
     }
 

@@ -4,25 +4,33 @@
 //! ```text
 //! Plan (seed) ──▶ Stage ──▶ Fleet (processes), Proxy (network), Server, each fault an Incident
 //! Producers ──▶ stream ──▶ hosts ──▶ Record (guest lines)
-//!                  └─────▶ Witness (every entry, before it may be trimmed)
-//! Record + Witness + Incidents ──▶ judge ──▶ Report
+//!                  │         ├─────▶ state ───────▶ Aftermath (counters)
+//!                  │         └─────▶ stream ──┐
+//!                  └──────────────────────────┴──▶ Witness (every entry, before it may be trimmed)
+//! Record + Witness + Aftermath + Incidents ──▶ judge ──▶ Report
 //! ```
 
+mod aftermath;
 pub(crate) mod chance;
 mod clock;
+mod effects;
+mod fence;
 mod fleet;
 mod gaps;
 mod judge;
+mod late;
 mod plan;
 mod producers;
-mod proxy;
+pub mod proxy;
 mod record;
 mod report;
 mod run;
 mod stage;
 mod stalls;
+pub mod swaps;
 mod witness;
 
+pub use effects::Effects;
 pub use gaps::Gaps;
 pub use judge::Verdict;
 pub use plan::Kind;

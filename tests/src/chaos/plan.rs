@@ -28,10 +28,13 @@ pub enum Kind {
     Cut,
     /// A host's bytes arrive nowhere, connections stay open.
     Blackhole,
+    /// A host's commit is held back, with what it says behind it, until another has taken over, and that one
+    /// is slow: it arrives before the new owner has committed anything.
+    Late,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Kill,
         Kind::Revive,
         Kind::Pause,
@@ -42,6 +45,7 @@ impl Kind {
         Kind::Delay,
         Kind::Cut,
         Kind::Blackhole,
+        Kind::Late,
     ];
 
     pub fn name(self) -> &'static str {
@@ -56,6 +60,7 @@ impl Kind {
             Kind::Delay => "delay",
             Kind::Cut => "cut",
             Kind::Blackhole => "blackhole",
+            Kind::Late => "late commit",
         }
     }
 
@@ -77,6 +82,8 @@ impl Kind {
             Kind::Delay => Duration::from_millis(2_000),
             Kind::Cut => Duration::from_millis(900),
             Kind::Blackhole => tenths(chance, 15, 30),
+            // Until another takes over, and some round trips.
+            Kind::Late => session * 2,
         }
     }
 }

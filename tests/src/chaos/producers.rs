@@ -13,6 +13,7 @@ use segmenter_core::partitioner;
 use segmenter_core::port::{Append, AppendReply, Failure, Reply, Request};
 use segmenter_redis::{Address, Broker, admin};
 
+use super::clock::now_us;
 use super::record::What;
 
 /// Of one producer in one partition.
@@ -26,6 +27,8 @@ const RETRY: Duration = Duration::from_millis(20);
 pub(super) struct Sent {
     pub(super) accepted: Vec<(u32, EntryId, What)>,
     pub(super) unknown: Vec<What>,
+    /// Of each of `accepted`: when its producer began to append it.
+    pub(super) sent_us: Vec<u64>,
 }
 
 pub(super) struct Producers {
@@ -169,6 +172,7 @@ impl Producer {
     /// Until all are appended or unknown. At the end of the run what was refused is given up: it was
     /// surely not appended.
     async fn append(&mut self, mut left: &[What]) -> anyhow::Result<()> {
+        let began_us = now_us();
         while !left.is_empty() {
             let messages = left.iter().map(content).collect::<anyhow::Result<_>>()?;
             let request = Request::Append(Append {
@@ -186,6 +190,7 @@ impl Producer {
                         .map(|(what, id)| (self.partition.0, id, *what));
                     let mut sent = self.shared.sent.lock().expect("no panic");
                     sent.accepted.extend(accepted);
+                    sent.sent_us.extend(done.iter().map(|_| began_us));
                     self.shared
                         .accepted
                         .fetch_add(done.len() as u64, Ordering::Relaxed);

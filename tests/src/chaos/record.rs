@@ -15,6 +15,15 @@ pub(super) struct Handled {
     pub(super) partition: u32,
     pub(super) id: EntryId,
     pub(super) what: What,
+    /// That the handler gave it among the messages of its key.
+    pub(super) number: u64,
+}
+
+/// A message as it was emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Numbered {
+    pub(super) what: What,
+    pub(super) number: u64,
 }
 
 /// A message as its producer numbered it.
@@ -33,10 +42,11 @@ impl fmt::Display for Handled {
             partition,
             id,
             what,
+            number,
         } = self;
         write!(
             f,
-            "partition {partition} {id} ({what}) by host {life} at {at_us}"
+            "partition {partition} {id} ({what}) as number {number} by host {life} at {at_us}"
         )
     }
 }
@@ -74,25 +84,33 @@ struct Line<'a> {
     text: Cow<'a, str>,
 }
 
-/// `None` for a line that is not a guest's. The guest is `flaky`, which says `key=K payload=P`.
+/// `None` for a line that is not a guest's. The guest is `number`, which says `key=K payload=P number=N`.
 pub(super) fn parse(line: &str, life: u32) -> Option<Result<Handled, String>> {
     let found: Line<'_> = serde_json::from_str(line).ok()?;
     if found.event != "guest_log" {
         return None;
     }
-    let what = found
-        .text
-        .strip_prefix("key=")
-        .and_then(|rest| rest.split_once(" payload="))
-        .and_then(|(key, payload)| What::of(key, payload));
-    let handled = what.zip(found.id.parse().ok()).map(|(what, id)| Handled {
-        at_us: found.at_us,
-        life,
-        partition: found.partition,
-        id,
-        what,
-    });
+    let numbered = numbered(&found.text);
+    let handled = numbered
+        .zip(found.id.parse().ok())
+        .map(|(Numbered { what, number }, id)| Handled {
+            at_us: found.at_us,
+            life,
+            partition: found.partition,
+            id,
+            what,
+            number,
+        });
     Some(handled.ok_or_else(|| format!("a guest's line that no message explains: {line}")))
+}
+
+fn numbered(text: &str) -> Option<Numbered> {
+    let (key, rest) = text.strip_prefix("key=")?.split_once(" payload=")?;
+    let (payload, number) = rest.split_once(" number=")?;
+    Some(Numbered {
+        what: What::of(key, payload)?,
+        number: number.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -101,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_guest_line_is_read_and_others_are_not() {
-        let line = r#"{"event":"guest_log","at_us":7,"handler":"h","partition":3,"id":"5-1","attempt":1,"level":"info","text":"key=k12 payload=34"}"#;
+        let line = r#"{"event":"guest_log","at_us":7,"handler":"h","partition":3,"id":"5-1","attempt":1,"level":"info","text":"key=k12 payload=34 number=35"}"#;
         let expected = Handled {
             at_us: 7,
             life: 2,
@@ -111,6 +129,7 @@ mod tests {
                 key: 12,
                 number: 34,
             },
+            number: 35,
         };
         assert_eq!(parse(line, 2), Some(Ok(expected)));
         assert_eq!(parse(r#"{"event":"ready","member":"m"}"#, 2), None);

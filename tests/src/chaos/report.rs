@@ -25,6 +25,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// After the faults everything was acked in time.
     pub drained: bool,
+    /// Commits that went out without the fence, in a run that is to fail by that.
+    pub unfenced_commits: Option<u64>,
     /// Hosts that ended by themselves or with another status than 0; lines without sense.
     pub misbehaved: Vec<String>,
 }
@@ -37,9 +39,17 @@ impl Report {
             && self.missed_faults == 0
     }
 
+    /// Without the fence: whether the run noticed, by what a fence is for.
+    pub fn noticed(&self) -> bool {
+        let effects = &self.verdict.effects;
+        self.unfenced_commits.is_some_and(|commits| commits > 0)
+            && effects.applied_twice() + effects.emitted_out_of_order > 0
+    }
+
     pub fn to_json(&self) -> Value {
         let Verdict { gaps, .. } = &self.verdict;
         let v = &self.verdict;
+        let effects = &v.effects;
         let by_kind: BTreeMap<_, _> = self.faults.iter().map(|(k, n)| (k.name(), n)).collect();
         json!({
             "sent": v.sent,
@@ -49,7 +59,12 @@ impl Report {
             "lost": v.lost,
             "seed": self.seed,
             "faults": self.faults.values().sum::<usize>(),
-            "applied_twice": null,
+            "applied_twice": effects.applied_twice(),
+            "effects_lost": effects.lost(),
+            "emitted": effects.emitted,
+            "emitted_out_of_order": effects.emitted_out_of_order,
+            "effects_misnumbered": effects.misnumbered,
+            "effects_forged": effects.forged,
             "takeover_ms_max": percentile(&gaps.takeover, 100),
             "kept_stall_ms_p99": percentile(&gaps.kept_stall, 99),
             "moved_stall_ms_p99": percentile(&gaps.moved_stall, 99),
@@ -67,6 +82,7 @@ impl Report {
             "unknown_held": v.unknown_held,
             "machine_stalls": self.machine_stalls,
             "drained": self.drained,
+            "unfenced_commits": self.unfenced_commits,
             "held": self.held(),
         })
     }
@@ -107,6 +123,31 @@ impl Report {
         row("overlaps", count(v.overlaps), none());
         row("  not explained", count(v.unexplained_overlaps), must(0));
         row("forged", count(v.forged), must(0));
+        let effects = &v.effects;
+        row("emitted", count(effects.emitted), none());
+        row(
+            "applied twice",
+            effects.applied_twice().to_string(),
+            format!(
+                "{} in state, {} in the target stream; wanted: 0",
+                effects.counted_twice, effects.emitted_twice
+            ),
+        );
+        row(
+            "effects lost",
+            effects.lost().to_string(),
+            format!(
+                "{} in state, {} in the target stream; wanted: 0",
+                effects.uncounted, effects.unemitted
+            ),
+        );
+        for (name, n) in [
+            ("emitted out of order", effects.emitted_out_of_order),
+            ("misnumbered", effects.misnumbered),
+            ("effects forged", effects.forged),
+        ] {
+            row(name, n.to_string(), must(0));
+        }
         let ms = |values: &[f64], hundredths| match percentile(values, hundredths) {
             Some(ms) => format!("{ms:.1} ms"),
             None => "-".to_owned(),
@@ -141,6 +182,10 @@ impl Report {
             let note =
                 "times that this machine stood still; excused like a pause of all".to_owned();
             row("machine stalls", count(self.machine_stalls), note);
+        }
+        if let Some(commits) = self.unfenced_commits {
+            let note = "went out without the fence".to_owned();
+            row("commits", commits.to_string(), note);
         }
         if !self.drained {
             row("drained", "no".to_owned(), "wanted: lag 0".to_owned());

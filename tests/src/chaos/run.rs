@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::aftermath::{DRAIN, Place};
 use super::clock;
+use super::effects::Found;
+use super::fence;
 use super::fleet::{Fleet, Life, State};
 use super::judge::{Evidence, judge};
 use super::plan::{self, Kind};
 use super::producers::Producers;
 use super::proxy::Proxy;
-use super::record::Handled;
+use super::record::{Handled, Numbered, What};
 use super::report::Report;
 use super::stage::{HOSTS, Incident, Stage};
 use super::stalls::Stalls;
@@ -32,6 +35,8 @@ pub struct Settings {
     pub rate: u32,
     pub session: Duration,
     pub kinds: Vec<Kind>,
+    /// Every commit is taken, whoever holds the lease: a run must notice.
+    pub without_fence: bool,
     /// Emptied, then filled with the hosts' logs.
     pub folder: PathBuf,
 }
@@ -41,16 +46,16 @@ const GROUP: &str = "g";
 /// Small enough that producers meet full partitions when hosts are away.
 const CAPACITY: u64 = 1_000;
 const PRODUCERS: usize = 3;
-/// For everything to be acked after the faults.
-const DRAIN: Duration = Duration::from_secs(60);
+/// Where the handler emits to, with a partition more, so that what comes from one goes to several. It is
+/// never full for long: its witness is fast.
+const TARGET: &str = "numbered";
+const TARGET_CAPACITY: u64 = 2_000;
 
 pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
-    let plan = plan::plan(
-        settings.seed,
-        settings.seconds,
-        settings.session,
-        &settings.kinds,
-    );
+    let mut kinds = settings.kinds.clone();
+    // With few of them, those who are behind no proxy may hold all.
+    kinds.retain(|kind| *kind != Kind::Late || settings.partitions as usize >= 2 * HOSTS);
+    let plan = plan::plan(settings.seed, settings.seconds, settings.session, &kinds);
     let folder = &settings.folder;
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -60,9 +65,22 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
     });
     let (url, config) = (server.url(), folder.join("segmenter.toml"));
     std::fs::write(&config, configuration(settings))?;
-    create(&url, settings.partitions);
-    let witness = Witness::start(&url, STREAM, settings.partitions)?;
-    let mut fleet = Fleet::new(server.port(), config, folder.clone());
+    let place = Place {
+        url: server.hands_url(),
+        stream: STREAM,
+        group: GROUP,
+        partitions: settings.partitions,
+    };
+    let target_partitions = settings.partitions + 1;
+    create(&url, STREAM, settings.partitions, CAPACITY);
+    create(&url, TARGET, target_partitions, TARGET_CAPACITY);
+    let witness: Witness<What> = Witness::start(&url, STREAM, settings.partitions)?;
+    let target_witness: Witness<Numbered> = Witness::start(&url, TARGET, target_partitions)?;
+    let commits = match settings.without_fence {
+        false => fence::in_place(),
+        true => fence::taken_out(&place.url)?,
+    };
+    let mut fleet = Fleet::new(server.port(), config, folder.clone(), commits);
     for n in 0..HOSTS {
         fleet.start(None, n > 0)?;
     }
@@ -80,7 +98,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
         settings.session,
         plan.len()
     ));
-    let producer_proxy = Proxy::start(server.port());
+    let producer_proxy = Proxy::start(server.port(), None);
     let mut urls = vec![url.clone(); PRODUCERS - 1];
     urls.push(producer_proxy.url());
     let producers = Producers::start(&urls, STREAM, settings.rate)?;
@@ -90,17 +108,21 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
         &mut fleet,
         &mut server,
         settings.session,
+        &place,
         &producer_proxy,
         say,
     );
     let unplayed = stage.play(&plan, settings.seconds, &|| producers.accepted())?;
     let incidents = std::mem::take(&mut stage.incidents);
-    say("no more faults; waiting until everything is acked");
+    say("no more faults; waiting until everything is acked and relayed");
     let sent = producers.end()?;
-    let drained = drained(&url, settings.partitions);
+    let drained = place.drained();
     let log = witness.end()?;
     say("ending the hosts");
     end(&mut fleet)?;
+    let emitted = target_witness.end()?;
+    let (counts, strange) = place.counts()?;
+    let unfenced_commits = fleet.replaced();
     let stalls = stalls.end();
     let (handled, mut misbehaved) = fleet.record();
     misbehaved.truncate(20);
@@ -119,6 +141,11 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
     write_down(settings, &handled, &incidents)?;
     let verdict = judge(Evidence {
         log,
+        found: Found {
+            emitted,
+            counts,
+            strange,
+        },
         sent,
         handled,
         incidents,
@@ -136,6 +163,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
         machine_stalls,
         verdict,
         drained,
+        unfenced_commits: settings.without_fence.then_some(unfenced_commits),
         misbehaved,
     })
 }
@@ -166,8 +194,8 @@ fn write_down(
 }
 
 fn configuration(settings: &Settings) -> String {
-    // It says what it handled, word by word.
-    let module = process::guest("flaky");
+    // It counts per key, says what it handled and passes it on, word by word.
+    let module = process::guest("number");
     let (partitions, session) = (settings.partitions, settings.session.as_millis());
     format!(
         r#"namespace = "default"
@@ -182,49 +210,21 @@ stream = "{STREAM}"
 group = "{GROUP}"
 module = {module:?}
 session_timeout = "{session}ms"
+[handler.grants]
+state = true
+emit = ["{TARGET}"]
 "#
     )
 }
 
-fn create(url: &str, partitions: u32) {
-    let (partitions, capacity) = (partitions.to_string(), CAPACITY.to_string());
-    let args = ["stream", "create", STREAM, "--partitions", &partitions];
+pub(super) fn create(url: &str, stream: &str, partitions: u32, capacity: u64) {
+    let (partitions, capacity) = (partitions.to_string(), capacity.to_string());
+    let args = ["stream", "create", stream, "--partitions", &partitions];
     process::segmenter(url, &[&args[..], &["--capacity", &capacity]].concat()).ok();
 }
 
-/// Whether the group has nothing in front of it, in any partition, before patience ends.
-fn drained(url: &str, partitions: u32) -> bool {
-    let until = Instant::now() + DRAIN;
-    while Instant::now() < until {
-        if matches!(lag(url, partitions), Ok(0)) {
-            return true;
-        }
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    false
-}
-
-fn lag(url: &str, partitions: u32) -> anyhow::Result<u64> {
-    let mut connection = redis::Client::open(url)?.get_connection()?;
-    let mut lag = 0;
-    for p in 0..partitions {
-        let log = format!("seg:{{default/{STREAM}/{p}}}:log");
-        let groups: Vec<BTreeMap<String, redis::Value>> = redis::cmd("XINFO")
-            .arg(&["GROUPS", &log])
-            .query(&mut connection)?;
-        let of = |group: &BTreeMap<String, redis::Value>, name: &str| group.get(name).cloned();
-        let ours = groups.iter().find(|group| {
-            let name = of(group, "name").map(redis::from_redis_value::<String>);
-            matches!(name, Some(Ok(name)) if name == GROUP)
-        });
-        let ours = ours.context("the group is gone")?;
-        lag += redis::from_redis_value::<u64>(of(ours, "lag").context("no lag")?)?;
-    }
-    Ok(lag)
-}
-
 /// SIGTERM to all who live.
-fn end(fleet: &mut Fleet) -> anyhow::Result<()> {
+pub(super) fn end(fleet: &mut Fleet) -> anyhow::Result<()> {
     fleet.look()?;
     for life in fleet.lives.iter_mut().filter(|life| life.is_alive()) {
         life.signal("TERM");

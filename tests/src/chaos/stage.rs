@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::aftermath::Place;
 use super::clock::now_us;
 use super::fleet::{Fleet, Life, State};
+use super::late::Late;
 use super::plan::{Kind, Step};
 use super::proxy::{Mode, Proxy};
 use crate::server::Server;
@@ -24,7 +26,7 @@ pub(super) struct Incident {
 }
 
 /// What is due at some moment.
-enum Action {
+pub(super) enum Action {
     Begin(Step),
     /// After a death or a leave, so that enough are left.
     Replace,
@@ -48,6 +50,8 @@ enum Action {
         pick: u64,
         left: u32,
     },
+    Late(Late),
+    EndLate(Late),
 }
 
 /// A step that finds nobody fit for it is tried again after this.
@@ -64,6 +68,8 @@ pub(super) struct Stage<'a> {
     pub(super) fleet: &'a mut Fleet,
     pub(super) server: &'a mut Server,
     pub(super) session: Duration,
+    /// What the hosts work on.
+    pub(super) place: &'a Place,
     /// Of a producer; it suffers what cuts a host.
     pub(super) producer_proxy: &'a Proxy,
     pub(super) incidents: Vec<Incident>,
@@ -80,6 +86,7 @@ impl<'a> Stage<'a> {
         fleet: &'a mut Fleet,
         server: &'a mut Server,
         session: Duration,
+        place: &'a Place,
         producer_proxy: &'a Proxy,
         say: &'a dyn Fn(&str),
     ) -> Stage<'a> {
@@ -87,6 +94,7 @@ impl<'a> Stage<'a> {
             fleet,
             server,
             session,
+            place,
             producer_proxy,
             incidents: Vec::new(),
             say,
@@ -138,12 +146,12 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn tell(&self, what: &str) {
+    pub(super) fn tell(&self, what: &str) {
         let seconds = self.began.elapsed().as_secs_f64();
         (self.say)(&format!("{seconds:6.1} s  {what}"));
     }
 
-    fn after(&mut self, wait: Duration, action: Action) {
+    pub(super) fn after(&mut self, wait: Duration, action: Action) {
         self.due.push((Instant::now() + wait, action));
     }
 
@@ -162,7 +170,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn happened(&mut self, kind: Kind, life: Option<u32>, took_hold: bool) -> usize {
+    pub(super) fn happened(&mut self, kind: Kind, life: Option<u32>, took_hold: bool) -> usize {
         self.incidents.push(Incident {
             kind,
             life,
@@ -173,12 +181,12 @@ impl<'a> Stage<'a> {
         self.incidents.len() - 1
     }
 
-    fn ended(&mut self, incident: usize) {
+    pub(super) fn ended(&mut self, incident: usize) {
         self.incidents[incident].to_us = now_us();
     }
 
     /// Somebody who is up and whom nothing befalls, if enough others are.
-    fn target(&self, pick: u64, fit: impl Fn(&Life) -> bool) -> Option<u32> {
+    pub(super) fn target(&self, pick: u64, fit: impl Fn(&Life) -> bool) -> Option<u32> {
         let up: Vec<&Life> = self.fleet.lives.iter().filter(|l| l.is_up()).collect();
         if up.len() < 2 {
             return None;
@@ -192,7 +200,7 @@ impl<'a> Stage<'a> {
         (n > 0).then(|| fit[usize::try_from(pick % n).expect("few")])
     }
 
-    fn proxied(&mut self, pick: u64) -> anyhow::Result<Option<(u32, Arc<Proxy>)>> {
+    pub(super) fn proxied(&mut self, pick: u64) -> anyhow::Result<Option<(u32, Arc<Proxy>)>> {
         let found = self.target(pick, |life| life.proxy.is_some());
         let coming = |l: &Life| l.is_alive() && l.proxy.is_some() && l.state == State::Running;
         if found.is_none() && !self.fleet.lives.iter().any(coming) {
@@ -267,6 +275,8 @@ impl<'a> Stage<'a> {
                 self.ended(incident);
                 self.tell("the server is back");
             }
+            Action::Late(late) => self.look_late(late),
+            Action::EndLate(late) => self.end_late(&late),
             Action::Churn {
                 incident,
                 pick,
@@ -375,6 +385,7 @@ impl<'a> Stage<'a> {
                 self.tell(&format!("{name}: away for {:?}", step.lasts));
                 self.after(step.lasts, Action::RedisBack { incident });
             }
+            Kind::Late => return self.begin_late(step),
             Kind::Delay | Kind::Cut | Kind::Blackhole => {
                 let Some((life, proxy)) = self.proxied(pick)? else {
                     return Ok(false);

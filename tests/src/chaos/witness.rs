@@ -1,30 +1,50 @@
-//! Sees every entry of the stream before it may be trimmed: it holds a consumer group of its own, which
+//! Sees every entry of a stream before it may be trimmed: it holds a consumer group of its own, which
 //! no trim overtakes, and moves it over what it has written down. It must not know who handles what.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::streams::StreamRangeReply;
+use redis::streams::{StreamId, StreamRangeReply};
 use segmenter_core::message::EntryId;
 
-use super::record::What;
+use super::record::{Numbered, What};
 
 const GROUP: &str = "witness";
 const ENTRIES_PER_LOOK: usize = 5_000;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What the stream held, per partition in the order of the log.
-pub(super) type Log = Vec<Vec<(EntryId, What)>>;
+pub(super) type Log<T> = Vec<Vec<(EntryId, T)>>;
 
-pub(super) struct Witness {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<anyhow::Result<Log>>,
+/// What the judge needs to know of an entry.
+pub(super) trait Seen: Sized + Send + 'static {
+    fn of(entry: &StreamId) -> Option<Self>;
 }
 
-impl Witness {
+impl Seen for What {
+    fn of(entry: &StreamId) -> Option<What> {
+        What::of(&entry.get::<String>("k")?, &entry.get::<String>("p")?)
+    }
+}
+
+impl Seen for Numbered {
+    fn of(entry: &StreamId) -> Option<Numbered> {
+        Some(Numbered {
+            what: Seen::of(entry)?,
+            number: entry.get("@number")?,
+        })
+    }
+}
+
+pub(super) struct Witness<T> {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<anyhow::Result<Log<T>>>,
+}
+
+impl<T: Seen> Witness<T> {
     /// Of a stream that is still empty.
-    pub(super) fn start(url: &str, stream: &str, partitions: u32) -> anyhow::Result<Witness> {
+    pub(super) fn start(url: &str, stream: &str, partitions: u32) -> anyhow::Result<Witness<T>> {
         let client = redis::Client::open(url)?;
         let logs: Vec<String> = (0..partitions)
             .map(|p| format!("seg:{{default/{stream}/{p}}}:log"))
@@ -42,7 +62,7 @@ impl Witness {
     }
 
     /// After the last append: what there was in all.
-    pub(super) fn end(self) -> anyhow::Result<Log> {
+    pub(super) fn end(self) -> anyhow::Result<Log<T>> {
         self.stop.store(true, Ordering::SeqCst);
         self.thread
             .join()
@@ -50,8 +70,12 @@ impl Witness {
     }
 }
 
-fn watch(client: &redis::Client, logs: &[String], stop: &AtomicBool) -> anyhow::Result<Log> {
-    let mut seen: Log = vec![Vec::new(); logs.len()];
+fn watch<T: Seen>(
+    client: &redis::Client,
+    logs: &[String],
+    stop: &AtomicBool,
+) -> anyhow::Result<Log<T>> {
+    let mut seen: Log<T> = logs.iter().map(|_| Vec::new()).collect();
     let mut connection = None;
     loop {
         let last_look = stop.load(Ordering::SeqCst);
@@ -79,10 +103,10 @@ fn watch(client: &redis::Client, logs: &[String], stop: &AtomicBool) -> anyhow::
     }
 }
 
-fn look(
+fn look<T: Seen>(
     connection: &mut redis::Connection,
     logs: &[String],
-    seen: &mut Log,
+    seen: &mut Log<T>,
 ) -> anyhow::Result<usize> {
     let mut reads = redis::pipe();
     for (log, seen) in logs.iter().zip(&*seen) {
@@ -97,9 +121,8 @@ fn look(
     let mut found = 0;
     for ((log, seen), reply) in logs.iter().zip(seen).zip(replies) {
         for entry in reply.ids {
-            let text = |name| entry.get::<String>(name).unwrap_or_default();
-            let what = What::of(&text("k"), &text("p"));
-            let what = what.ok_or_else(|| anyhow::anyhow!("{log} holds a strange {entry:?}"))?;
+            let what =
+                T::of(&entry).ok_or_else(|| anyhow::anyhow!("{log} holds a strange {entry:?}"))?;
             seen.push((entry.id.parse()?, what));
             found += 1;
         }

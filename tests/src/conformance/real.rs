@@ -65,9 +65,13 @@ impl RealSubject {
     }
 
     fn log_key(&self, stream: &StreamId, partition: Partition) -> String {
+        self.placed(stream, Key::Log(stream, partition))
+    }
+
+    fn placed(&self, stream: &StreamId, key: Key<'_>) -> String {
         let place = self.runtime.block_on(self.broker.place(stream));
         let place = place.unwrap_or_else(|e| panic!("{e}"));
-        place.key(Key::Log(stream, partition)).to_string()
+        place.key(key).to_string()
     }
 
     /// What XINFO GROUPS says of one group.
@@ -155,7 +159,7 @@ impl Subject for RealSubject {
         partition: Partition,
         group: &GroupName,
     ) -> Vec<EntryId> {
-        let key = Key::Dead(stream, partition, group).to_string();
+        let key = self.placed(stream, Key::Dead(stream, partition, group));
         let letters: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", &key, "-", "+"]);
         let ids = letters.iter().map(|(id, _)| id.parse().expect("an id"));
         ids.collect()
@@ -166,7 +170,7 @@ impl Subject for RealSubject {
         partition: Partition,
         group: &GroupName,
     ) -> Vec<Stamped> {
-        let key = Key::Outbox(stream, partition, group).to_string();
+        let key = self.placed(stream, Key::Outbox(stream, partition, group));
         let entries: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", &key, "-", "+"]);
         entries
             .into_iter()

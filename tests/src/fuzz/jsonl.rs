@@ -25,4 +25,14 @@ pub fn jsonl(input: &[u8]) {
         let again = fuzz::read(written.as_bytes(), PAYLOAD_BYTES_MAX);
         assert_eq!(again, [Ok(content)], "written as {written}");
     }
+    // Whoever numbers them, the numbers rise. The first line is tried as what was typed, too.
+    let typed = input
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let typed = String::from_utf8_lossy(typed);
+    for id in ["p", "p:0", "p:18446744073709551615", &typed] {
+        let numbers = fuzz::numbers(input, PAYLOAD_BYTES_MAX, id).unwrap_or_default();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{id}: {numbers:?}");
+    }
 }

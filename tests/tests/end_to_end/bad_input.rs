@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use segmenter_tests::process::{self, Ended, Host, guest};
 use segmenter_tests::server::Options;
@@ -261,6 +262,44 @@ fn a_payload_over_the_limit() {
 }
 
 #[test]
+fn a_key_that_is_no_stream_is_named_and_the_others_are_listed() {
+    let world = World::with_stream(1, 10);
+    world.create("t", 2, 10);
+    let mut redis = world.redis();
+    for (key, command) in [("bad", ["SET", "text"]), ("worse", ["SADD", "member"])] {
+        let key = format!("seg:{{default/{key}}}:stream");
+        let _: redis::Value = redis::cmd(command[0])
+            .arg(key)
+            .arg(command[1])
+            .query(&mut redis)
+            .expect("a command");
+    }
+    let newer = "seg:{default/newer}:stream";
+    let _: u64 = redis::cmd("HSET")
+        .arg(newer)
+        .arg(&["protocol", "9", "uid", "u"])
+        .query(&mut redis)
+        .expect("HSET");
+    let says = [
+        "{default/bad}:stream",
+        "{default/worse}:stream",
+        newer,
+        "protocol 9",
+    ];
+    let ended = world.run(&["--format", "json", "stream", "list"]);
+    refused(&ended, 1, &says);
+    let listed: Vec<_> = ended
+        .objects()
+        .iter()
+        .map(|o| o["stream"].clone())
+        .collect();
+    assert_eq!(listed, ["s", "t"]);
+    let ended = world.run(&["stream", "list"]);
+    refused(&ended, 1, &says);
+    assert!(ended.stdout.contains("\ns "), "{ended:#?}");
+}
+
+#[test]
 fn a_full_partition_refuses_and_says_what_was_sent() {
     let world = World::with_stream(1, 10);
     let lines: Vec<String> = (0..15)
@@ -270,8 +309,47 @@ fn a_full_partition_refuses_and_says_what_was_sent() {
     let ended = process::with_input(&world.url, &args, lines.join("\n").as_bytes());
     refused(&ended, 1, &["full", "partition 0", "10 "]);
     world.holds(10);
+    let before = Instant::now();
     let ended = world.run(&["send", "s", "--key", "k", "x", "--full-timeout", "200ms"]);
-    refused(&ended, 1, &["full", "partition 0"]);
+    refused(
+        &ended,
+        1,
+        &["full", "partition 0", "200ms (--full-timeout)"],
+    );
+    assert!(before.elapsed() >= Duration::from_millis(200), "it waited");
+    world.holds(10);
+}
+
+#[test]
+fn a_full_partition_is_waited_for_and_takes_the_rest_in_order_once_there_is_room() {
+    const COUNT: usize = 55;
+    let world = World::with_stream(1, 10);
+    let lines = |i: usize| format!(r#"{{"key":"k","payload":"{i}"}}"#);
+    let lines: Vec<String> = (0..COUNT).map(lines).collect();
+    let path = file(&world, "lines.jsonl", lines.join("\n").as_bytes());
+    let mut send = std::process::Command::new(process::binary())
+        .args(["--redis", &world.url, "send", "s", "--full-timeout", "60s"])
+        .arg("--jsonl")
+        .arg(path)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    process::until("it is full", || {
+        let length: u64 = redis::cmd("XLEN")
+            .arg("seg:{default/s/0}:log")
+            .query(&mut world.redis())
+            .expect("XLEN");
+        (length == 10).then_some(())
+    });
+    assert!(send.try_wait().expect("a child").is_none(), "it waits");
+    let flaky = guest("flaky");
+    let host = Host::start(&world.url, &run_args(flaky.to_str().unwrap())[1..]);
+    let status = process::until("everything is sent", || send.try_wait().expect("a child"));
+    assert!(status.success(), "{status}");
+    world.until_acked(1, "g");
+    let handled: Vec<_> = host.stop().into_iter().map(|line| line.text).collect();
+    let expected: Vec<_> = (0..COUNT).map(|i| format!("key=k payload={i}")).collect();
+    assert_eq!(handled, expected);
 }
 
 #[test]

@@ -9,17 +9,10 @@ use crate::support::World;
 
 const PARTITIONS: u32 = 4;
 
-fn run(world: &World, name: &str, grant: &str) -> Host {
+fn run(world: &World, name: &str, grants: &[&str]) -> Host {
     let module = guest(name);
-    let args = [
-        module.to_str().unwrap(),
-        "--stream",
-        "s",
-        "--group",
-        "g",
-        "--grant",
-        grant,
-    ];
+    let mut args = vec![module.to_str().unwrap(), "--stream", "s", "--group", "g"];
+    args.extend(grants.iter().flat_map(|grant| ["--grant", grant]));
     Host::start(&world.url, &args)
 }
 
@@ -75,21 +68,21 @@ fn dedup_counts_each_id_once_through_kills() {
         .collect();
     let mut handled = 0;
     for kills in 1..=3 {
-        let host = run(&world, "dedup", "state");
+        let host = run(&world, "dedup", &["state"]);
         until("a part is handled", || {
             let lines = handled + host.guest_lines().len();
             (lines > KEYS * IDS * 3 * kills / 5).then_some(())
         });
         handled += host.kill().len();
     }
-    let host = run(&world, "dedup", "state");
+    let host = run(&world, "dedup", &["state"]);
     world.until_acked(PARTITIONS, "g");
     assert_eq!(totals(&world), expected);
     host.stop();
 
     // Another host knows what the first ones counted.
     world.send_lines(&lines[..KEYS]);
-    let host = run(&world, "dedup", "state");
+    let host = run(&world, "dedup", &["state"]);
     world.until_acked(PARTITIONS, "g");
     let again = host.stop();
     assert_eq!(again.len(), KEYS);
@@ -101,7 +94,7 @@ fn dedup_counts_each_id_once_through_kills() {
 fn without_an_id_every_entry_counts_once_also_when_it_comes_again() {
     let world = World::with_stream(PARTITIONS, 1_000);
     world.send_numbered(400, 10);
-    let host = run(&world, "dedup", "state");
+    let host = run(&world, "dedup", &["state"]);
     world.until_acked(PARTITIONS, "g");
     host.stop();
     let all: BTreeMap<String, u64> = (0..10).map(|key| (format!("key-{key}"), 40)).collect();
@@ -109,7 +102,7 @@ fn without_an_id_every_entry_counts_once_also_when_it_comes_again() {
     // The same entries a second time: they are known by their ids, as long as state is kept.
     let seek = ["group", "seek", "s", "g", "--to", "start"];
     world.run(&seek).ok();
-    let host = run(&world, "dedup", "state");
+    let host = run(&world, "dedup", &["state"]);
     world.until_acked(PARTITIONS, "g");
     host.stop();
     assert_eq!(totals(&world), all);
@@ -132,17 +125,13 @@ fn until_relayed(world: &World) {
     });
 }
 
-/// Emitted messages at their target, by the source that `enrich` adds.
-fn emitted(world: &World) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<Fields>>) {
+/// Emitted messages at their target, by key.
+fn at_target(world: &World, target: &str) -> BTreeMap<String, Vec<Fields>> {
     let mut redis = world.redis();
-    let mut places = Vec::new();
+    let mut by_key: BTreeMap<String, Vec<Fields>> = BTreeMap::new();
     for partition in 0..PARTITIONS {
-        places.push(format!("seg:{{default/enriched/{partition}}}:log"));
-    }
-    let (mut times, mut by_key) = (BTreeMap::new(), BTreeMap::new());
-    for place in places {
         let entries: Vec<(String, Vec<String>)> = redis::cmd("XRANGE")
-            .arg(&place)
+            .arg(format!("seg:{{default/{target}/{partition}}}:log"))
             .arg("-")
             .arg("+")
             .query(&mut redis)
@@ -152,13 +141,10 @@ fn emitted(world: &World) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<Fields
                 .chunks(2)
                 .map(|pair| (pair[0].clone(), pair[1].clone()))
                 .collect();
-            let source = format!("{} {}", fields["@source"], fields["@source-id"]);
-            *times.entry(source).or_insert(0) += 1;
-            let messages: &mut Vec<_> = by_key.entry(fields["k"].clone()).or_default();
-            messages.push(fields);
+            by_key.entry(fields["k"].clone()).or_default().push(fields);
         }
     }
-    (times, by_key)
+    by_key
 }
 
 #[test]
@@ -168,29 +154,70 @@ fn enrich_emits_each_message_once_and_in_order_through_a_kill() {
     let world = World::with_stream(PARTITIONS, 10_000);
     world.create("enriched", PARTITIONS, 10_000);
     world.send_numbered(MESSAGES, KEYS);
-    let host = run(&world, "enrich", "emit=enriched");
+    let host = run(&world, "enrich", &["emit=enriched"]);
     until("a part is acked", || {
         let lag = world.lag_and_pending(PARTITIONS, "g");
         let lag: u64 = lag.iter().filter_map(|(lag, _)| *lag).sum();
         (lag < MESSAGES as u64 * 3 / 4).then_some(())
     });
     host.kill();
-    let host = run(&world, "enrich", "emit=enriched");
+    let host = run(&world, "enrich", &["emit=enriched"]);
     world.until_acked(PARTITIONS, "g");
     until_relayed(&world);
     host.stop();
 
-    let (times, by_key) = emitted(&world);
+    let by_key = at_target(&world, "enriched");
+    let mut times: BTreeMap<_, u32> = BTreeMap::new();
+    for message in by_key.values().flatten() {
+        let source = (&message["@source"], &message["@source-id"]);
+        *times.entry(source).or_default() += 1;
+    }
     assert!(times.values().all(|n| *n == 1), "emitted twice: {times:?}");
     assert_eq!(by_key.len(), KEYS);
-    for (key, messages) in by_key {
+    for (key, messages) in &by_key {
         let payloads: Vec<_> = messages.iter().map(|m| m["p"].clone()).collect();
         let expected: Vec<_> = (0..MESSAGES / KEYS).map(|n| format!("{key}:{n}")).collect();
         assert_eq!(payloads, expected, "{key}");
-        for message in &messages {
+        for message in messages {
             assert_eq!(message["@bytes"], message["p"].len().to_string());
             assert!(message["@source"].starts_with("s/"), "{message:?}");
         }
+    }
+}
+
+#[test]
+fn number_gives_each_message_its_number_once_through_kills() {
+    const MESSAGES: usize = 2_000;
+    const KEYS: usize = 20;
+    let world = World::with_stream(PARTITIONS, 10_000);
+    world.create("numbered", PARTITIONS, 10_000);
+    world.send_numbered(MESSAGES, KEYS);
+    let grants = ["state", "emit=numbered"];
+    let mut handled = 0;
+    for kills in 1..=3 {
+        let host = run(&world, "number", &grants);
+        until("a part is handled", || {
+            let lines = handled + host.guest_lines().len();
+            (lines > MESSAGES * kills / 5).then_some(())
+        });
+        handled += host.kill().len();
+    }
+    let host = run(&world, "number", &grants);
+    world.until_acked(PARTITIONS, "g");
+    until_relayed(&world);
+    host.stop();
+
+    let counts = state(&world).into_values();
+    let counts: Vec<_> = counts.map(|count| count.parse()).collect();
+    assert_eq!(counts, vec![Ok(MESSAGES / KEYS); KEYS]);
+    let by_key = at_target(&world, "numbered");
+    assert_eq!(by_key.len(), KEYS);
+    for (key, messages) in by_key {
+        let found = messages
+            .iter()
+            .map(|m| (m["p"].clone(), m["@number"].clone()));
+        let expected = (0..MESSAGES / KEYS).map(|n| (format!("{key}:{n}"), (n + 1).to_string()));
+        assert!(found.eq(expected), "{key}: {messages:?}");
     }
 }
 

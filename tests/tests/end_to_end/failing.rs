@@ -45,6 +45,14 @@ pub(crate) fn guest_that_is_slow(dir: &Path) -> PathBuf {
     write(dir, "slow.wasm", &replaced(handles, slow))
 }
 
+/// Says a message's key, then waits for an hour.
+pub(crate) fn guest_that_waits(dir: &Path) -> PathBuf {
+    let does = "(func $does (param $wish i32) (param $key i32) (param $length i32) (result i32)";
+    let says = "(call $log (i32.const 2) (i32.const 0) (i32.const 0) (local.get $key) (local.get $length))";
+    let waits = format!("{does} {says} (call $waits)");
+    write(dir, "waits.wasm", &replaced(does, &waits))
+}
+
 /// Never comes to its first instance.
 pub(crate) fn guest_that_loops_at_start(dir: &Path) -> PathBuf {
     let start = "(func $starts (loop $l (br $l))) (start $starts)";

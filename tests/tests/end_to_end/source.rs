@@ -131,8 +131,9 @@ fn what_other_programs_write_is_handled_in_order_and_stays_theirs() {
 
     let refused = world.run(&["dead", "redrive", "s", "g", "--all"]);
     assert_eq!(refused.code(), Some(1), "{refused:?}");
-    let says = "other programs write, so that its dead letters cannot be redriven";
+    let says = "other programs write, so that its dead letters cannot be redriven to it";
     assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--to a stream"), "{refused:?}");
     let purge = ["--format", "json", "dead", "purge", "s", "g", "--key", "u"];
     let purged = world.run(&purge).ok();
     assert_eq!(purged.objects()[0]["purged"], 1, "only one has a key");
@@ -286,4 +287,152 @@ fn no_handler_may_emit_or_redrive_to_what_others_write() {
         .query(&mut redis)
         .unwrap();
     assert_eq!(length, 1, "nothing was written there");
+}
+
+#[test]
+fn dead_letters_are_redriven_to_a_stream_of_ours_and_never_to_the_source() {
+    const COUNT: usize = 1_000;
+    let world = allowed();
+    let mut redis = world.redis();
+    for n in 0..COUNT {
+        let (user, body) = (format!("u{}", n % 3), n.to_string());
+        let fail: (&str, &[u8]) = ("fail", b"reject");
+        xadd(
+            &mut redis,
+            &[fail, ("body", body.as_bytes()), ("user", user.as_bytes())],
+        );
+    }
+    let odd = xadd(&mut redis, &[("user", b"u0")]);
+    let config = config(&world, "");
+    let host = Host::start(&world.url, &["-c", &config]);
+    let letters = |world: &World| {
+        let args = [
+            "--format", "json", "dead", "list", "s", "g", "--limit", "100000",
+        ];
+        world.run(&args).ok().objects()
+    };
+    until("all are dead letters", || {
+        (letters(&world).len() == COUNT + 1).then_some(())
+    });
+    host.stop();
+    world.create("t", 2, 10_000);
+    let redrive = [
+        "--format", "json", "dead", "redrive", "s", "g", "--all", "--to",
+    ];
+    let back = world.run(&[&redrive[..], &["s"]].concat());
+    assert_eq!(back.code(), Some(1), "{back:?}");
+    assert!(back.stderr.contains("XADD there"), "{}", back.stderr);
+    assert_eq!(letters(&world).len(), COUNT + 1);
+
+    // Killed in the middle, then called again.
+    let payloads = |partition: u32| -> Vec<(String, usize)> {
+        let found: Vec<(String, Vec<String>)> = redis::cmd("XRANGE")
+            .arg(format!("seg:{{default/t/{partition}}}:log"))
+            .arg(&["-", "+"])
+            .query(&mut world.redis())
+            .expect("XRANGE");
+        let message = |(_, f): (String, Vec<String>)| {
+            assert_eq!((&f[0], &f[2]), (&"k".to_owned(), &"p".to_owned()), "{f:?}");
+            assert_eq!(f[4..], ["@fail", "reject"], "{f:?}");
+            (f[1].clone(), f[3].parse().expect("a number"))
+        };
+        found.into_iter().map(message).collect()
+    };
+    let args = [&redrive[..], &["t"]].concat();
+    let mut first = std::process::Command::new(segmenter_tests::process::binary())
+        .args(["--redis", &world.url])
+        .args(&args)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    until("some have arrived, or it has ended", || {
+        let ended = first.try_wait().expect("a child").is_some();
+        (ended || !payloads(0).is_empty() || !payloads(1).is_empty()).then_some(())
+    });
+    let _ = first.kill();
+    first.wait().expect("a child");
+    for _ in 0..2 {
+        let again = world.run(&args);
+        assert_eq!(again.code(), Some(1), "one is no message: {again:?}");
+        assert_eq!(again.objects()[0]["kept"], 1, "{again:?}");
+        assert!(again.stderr.contains(&odd), "{again:?}");
+    }
+    let left = letters(&world);
+    assert_eq!(
+        (left.len(), left[0]["id"].as_str()),
+        (1, Some(odd.as_str()))
+    );
+    let mut by_key = std::collections::BTreeMap::<String, Vec<usize>>::new();
+    for (key, n) in [payloads(0), payloads(1)].concat() {
+        by_key.entry(key).or_default().push(n);
+    }
+    for key in 0..3 {
+        let expected: Vec<_> = (key..COUNT).step_by(3).collect();
+        assert_eq!(by_key[&format!("u{key}")], expected, "once each, in order");
+    }
+    let length: usize = redis::cmd("XLEN")
+        .arg("app:events")
+        .query(&mut redis)
+        .unwrap();
+    assert_eq!(length, COUNT + 1, "what others write is as it was");
+}
+
+#[test]
+fn a_source_is_registered_from_the_command_line_too() {
+    let world = allowed();
+    let mut redis = world.redis();
+    let id = xadd(&mut redis, &[("user", b"u"), ("body", b"1")]);
+    xadd(&mut redis, &[("user", b"u"), ("body", b"12345")]);
+    let create = |more: &[&str]| {
+        let fields = ["--key-field", "user", "--payload-field", "body"];
+        let args = ["--format", "json", "stream", "create", "s", "--source-key"];
+        world.run(&[&args[..], &["app:events"], &fields[..], more].concat())
+    };
+    for existed in [false, true] {
+        let made = create(&["--payload-max", "4B"]).ok().objects().remove(0);
+        assert_eq!(made["created"], !existed, "{made}");
+        assert_eq!(made["source"]["redis_key"], "app:events", "{made}");
+        assert!(made["capacity"].is_null(), "{made}");
+    }
+    let other = create(&[]);
+    assert_eq!(other.code(), Some(1), "{other:?}");
+    assert!(other.stderr.contains("at most 4 bytes"), "{}", other.stderr);
+    let config = config(&world, "payload_max = \"4B\"\n");
+    let mut host = Host::start(&world.url, &["-c", &config]);
+    host.line("the message", |line| line["id"] == *id);
+    until("the longer one is a dead letter", || {
+        let args = ["--format", "json", "dead", "list", "s", "g"];
+        let dead = world.run(&args).ok().objects();
+        let reason = dead.first()?["reason"].as_str()?.to_owned();
+        reason.contains("5 bytes; the limit is 4").then_some(())
+    });
+    host.stop();
+
+    // Wrong usage, before anything is asked of Redis.
+    let url = "redis://127.0.0.1:1";
+    let whole = "stream create t --source-key e --key-field k --payload-field p";
+    for (args, says) in [
+        (
+            "stream create t --source-key e --key-field k",
+            "--payload-field",
+        ),
+        (
+            "stream create t --key-field k --payload-field p",
+            "--source-key",
+        ),
+        ("stream create t --partitions 1", "--capacity"),
+        (&format!("{whole} --partitions 1"), "--partitions"),
+        (&format!("{whole} --retain 1"), "--retain"),
+        (&whole.replace(" p", " k"), "both \"k\""),
+        (
+            &whole.replace("-key e", "-key seg:{a/b/0}:log"),
+            "begins with seg:",
+        ),
+    ] {
+        let args: Vec<_> = args.split(' ').collect();
+        let ended = segmenter_tests::process::segmenter(url, &args);
+        assert_eq!(ended.code(), Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(says), "{says}: {}", ended.stderr);
+    }
 }

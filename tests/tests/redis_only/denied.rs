@@ -303,10 +303,12 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
                 uid: uid.clone(),
                 partition: P0,
                 group: billing.clone(),
+                source: None,
                 letters: vec![Redriven {
                     dead_id: dead_ids[0],
                     to: "orders".parse().unwrap(),
                     only: true,
+                    emitted: false,
                 }],
             }),
         ),

@@ -124,3 +124,35 @@ fn a_registration_that_crashed_in_the_middle_is_completed() {
     assert_eq!((meta, log), (1, 1));
     assert_eq!(real.log(&stream, P0).len(), 1, "what was there stays");
 }
+
+#[test]
+fn a_description_without_a_payload_limit_means_the_default_and_an_odd_one_is_told() {
+    let mut real = RealSubject::default();
+    let stream = stream_id("orders");
+    let limited = |bytes| shape(1, 10).with_payload_max(bytes).unwrap();
+    drop(Scene::new(&mut real, 1, 10));
+    let key = Key::Stream(&stream).to_string();
+    let written =
+        |real: &mut RealSubject| -> Option<String> { real.command(&["HGET", &key, "payload_max"]) };
+    let find = |real: &RealSubject| {
+        let found = segmenter_redis::admin::find_stream(&real.broker, &stream);
+        real.runtime
+            .block_on(found)
+            .map(|found| found.unwrap().shape)
+    };
+    // As every host before wrote it.
+    assert_eq!(written(&mut real), None);
+    assert_eq!(find(&real).unwrap(), shape(1, 10));
+    real.delete_stream(&stream);
+    Scene::bare(&mut real).register("uid-2", limited(7), None);
+    assert_eq!(written(&mut real).as_deref(), Some("7"));
+    assert_eq!(find(&real).unwrap(), limited(7));
+    for odd in ["0", "x", "-1", "67108865"] {
+        let _: u64 = real.command(&["HSET", &key, "payload_max", odd]);
+        let why = find(&real).unwrap_err().to_string();
+        assert!(
+            why.contains("orders") && why.contains("damaged"),
+            "{odd}: {why}"
+        );
+    }
+}

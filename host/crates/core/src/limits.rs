@@ -8,8 +8,12 @@ pub const PARTITIONS_MAX: u32 = 4_096;
 pub const MEMBERS_MAX: usize = 1_000;
 /// Entries per partition that a stream can be created with.
 pub const CAPACITY_ENTRIES_MAX: u64 = 1_000_000_000;
-/// Payload bytes, inclusive, unless configured otherwise.
+/// Payload bytes, inclusive, of a stream that was registered without a limit of its own. Descriptions that
+/// do not say it mean this, so it never changes.
 pub const PAYLOAD_BYTES_MAX: usize = 1_048_576;
+/// The highest limit that a stream can be registered with. A message is part of one request, which must be
+/// through before the answer is given up.
+pub const PAYLOAD_BYTES_MOST: usize = 64 * 1024 * 1024;
 /// Bytes of a key.
 pub const KEY_BYTES_MAX: usize = 64 * 1024;
 /// Attributes of one message.
@@ -92,6 +96,9 @@ pub const OUTBOX_REMOVE_MAX: usize = 1_000;
 pub const REDRIVE_LETTERS_MAX: usize = 500;
 /// Bytes of dead letters that one script moves, unless a single one is larger.
 pub const REDRIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Producers of numbered messages that a partition remembers, each with its last number: about 100 bytes.
+/// Messages of one more are refused.
+pub const PRODUCERS_MAX: u64 = 10_000;
 /// Bytes of a guest's backtrace in a log line.
 pub const BACKTRACE_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a module that is deployed through Redis, whose values end at 512 MiB.

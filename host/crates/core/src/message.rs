@@ -89,7 +89,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// `payload_max`: bytes, inclusive; [`limits::PAYLOAD_BYTES_MAX`] unless configured.
+    /// `payload_max`: bytes, inclusive; the stream's.
     pub fn new(
         key: impl Into<Vec<u8>>,
         payload: Vec<u8>,

@@ -103,6 +103,9 @@ name!(
     /// The identity of one creation of a stream: random at create, written into every partition.
     Uid, "uid");
 name!(
+    /// Whoever sends numbered messages: one sequence of numbers.
+    ProducerName, "producer");
+name!(
     /// The version of a module: sha256 of its bytes in hex, or a fixed word for a native handler.
     Version, "version");
 
@@ -143,14 +146,25 @@ impl fmt::Display for HandlerId {
     }
 }
 
-/// Where stamped messages come from, for the target that remembers the last stamp of each.
+/// Where stamped messages come from, for the target that remembers the last stamp of each. No text of one
+/// kind is one of the other: an outbox holds a `/`, which no name may.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sender(String);
+
+/// What the text of every producer begins with.
+const PRODUCER: &str = "producer:";
 
 impl Sender {
     /// The outbox of a group in one partition.
     pub fn outbox(stream: &StreamId, partition: Partition, group: &GroupName) -> Sender {
         Sender(format!("{stream}/{partition}:{group}"))
+    }
+    /// Whoever numbers messages and sends them.
+    pub fn producer(name: &ProducerName) -> Sender {
+        Sender(format!("{PRODUCER}{name}"))
+    }
+    pub fn is_producer(&self) -> bool {
+        self.0.starts_with(PRODUCER)
     }
     pub fn as_str(&self) -> &str {
         &self.0
@@ -170,6 +184,8 @@ pub enum ShapeError {
     Partitions(u32),
     #[error("capacity {0}: use 1 to {max} entries per partition", max = limits::CAPACITY_ENTRIES_MAX)]
     Capacity(u64),
+    #[error("a payload limit of {0} bytes: use 1 to {max} (64 MiB)", max = limits::PAYLOAD_BYTES_MOST)]
+    PayloadMax(usize),
 }
 
 /// What never changes about a stream once it exists.
@@ -177,6 +193,7 @@ pub enum ShapeError {
 pub struct Shape {
     partitions: u32,
     capacity: u64,
+    payload_max: usize,
 }
 
 impl Shape {
@@ -191,7 +208,22 @@ impl Shape {
         Ok(Self {
             partitions,
             capacity,
+            payload_max: limits::PAYLOAD_BYTES_MAX,
         })
+    }
+    /// `bytes` of a payload, inclusive: 1 to 64 MiB; 1 MiB unless this says otherwise.
+    pub fn with_payload_max(self, bytes: usize) -> Result<Self, ShapeError> {
+        if bytes == 0 || bytes > limits::PAYLOAD_BYTES_MOST {
+            return Err(ShapeError::PayloadMax(bytes));
+        }
+        Ok(Self {
+            payload_max: bytes,
+            ..self
+        })
+    }
+    /// Bytes of a payload, inclusive.
+    pub fn payload_max(self) -> usize {
+        self.payload_max
     }
     pub fn partitions(self) -> u32 {
         self.partitions
@@ -200,6 +232,7 @@ impl Shape {
     pub const SOURCE: Shape = Shape {
         partitions: 1,
         capacity: 0,
+        payload_max: limits::PAYLOAD_BYTES_MAX,
     };
 
     /// Entries per partition; `None`: no capacity of ours bounds it.
@@ -216,6 +249,52 @@ impl fmt::Display for Shape {
         match self.capacity() {
             Some(capacity) => write!(f, "{} partitions of {capacity} entries", self.partitions),
             None => write!(f, "{} partition without a capacity", self.partitions),
+        }?;
+        match self.payload_max {
+            limits::PAYLOAD_BYTES_MAX => Ok(()),
+            max => write!(f, " and payloads of at most {max} bytes"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_limit_is_part_of_the_shape() {
+        let shape = Shape::new(2, 10).unwrap();
+        assert_eq!(shape.payload_max(), 1_048_576);
+        assert_eq!(shape.with_payload_max(1_048_576), Ok(shape));
+        let small = shape.with_payload_max(7).unwrap();
+        assert_ne!(small, shape);
+        assert_eq!(
+            small.to_string(),
+            "2 partitions of 10 entries and payloads of at most 7 bytes"
+        );
+        assert_eq!(shape.to_string(), "2 partitions of 10 entries");
+        for bytes in [0, limits::PAYLOAD_BYTES_MOST + 1] {
+            assert_eq!(
+                shape.with_payload_max(bytes),
+                Err(ShapeError::PayloadMax(bytes))
+            );
+        }
+        assert!(shape.with_payload_max(limits::PAYLOAD_BYTES_MOST).is_ok());
+    }
+
+    #[test]
+    fn a_producer_is_never_taken_for_an_outbox() {
+        let stream = StreamId {
+            namespace: "producer".parse().unwrap(),
+            stream: "s".parse().unwrap(),
+        };
+        let outbox = Sender::outbox(&stream, Partition(0), &"g".parse().unwrap());
+        assert!(!outbox.is_producer(), "{outbox}");
+        for name in ["s", "protocol", "producers", "producer"] {
+            let producer = Sender::producer(&name.parse().unwrap());
+            assert!(producer.is_producer() && producer.as_str().contains(':'));
+            assert!(!producer.as_str().contains('/'));
+        }
+        assert!(ProducerName::new("producer/s").is_err());
     }
 }

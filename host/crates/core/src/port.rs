@@ -110,7 +110,8 @@ pub struct Register {
     /// Acked entries kept per partition while there is room; `None` leaves what is set (0 at create).
     /// Not part of the shape: it may change.
     pub retain: Option<u64>,
-    /// Others write it, under a key of theirs, which must exist; the shape is then [`Shape::SOURCE`].
+    /// Others write it, under a key of theirs, which must exist; the shape is then [`Shape::SOURCE`], with
+    /// whatever payload limit.
     pub source: Option<Source>,
     /// Used if the stream does not exist yet.
     pub uid: Uid,
@@ -314,6 +315,8 @@ pub enum AppendFromReply {
     /// It is not there any more: the broker lost its last writes. Nothing was appended, because what was
     /// lost may wait in its outbox again, and comes first.
     Behind,
+    /// The partition remembers as many producers as it may, and this is another one. Nothing was appended.
+    Crowded,
     StreamGone,
 }
 
@@ -384,6 +387,10 @@ pub struct Redrive {
     pub uid: Uid,
     pub partition: Partition,
     pub group: GroupName,
+    /// What others write and the stream reads. Its entries lie in dead letters under their own names, and go
+    /// on under ours.
+    pub source: Option<Source>,
+    /// Each holds a message.
     pub letters: Vec<Redriven>,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -393,6 +400,8 @@ pub struct Redriven {
     pub to: StreamName,
     /// Only its group shall handle it.
     pub only: bool,
+    /// A handler emitted it: it lies there under our names, also if the stream reads a source.
+    pub emitted: bool,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedriveReply {

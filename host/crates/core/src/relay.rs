@@ -554,6 +554,11 @@ impl Relay {
                 }
             }
             Ok(AppendFromReply::StreamGone) => line.gone = true,
+            // An outbox is no producer, and not counted among them.
+            Ok(AppendFromReply::Crowded) => {
+                lane.pause.again(now, noise);
+                self.trouble(Failure::Fatal("it takes no more producers".to_owned()));
+            }
             // What else happened to Redis is not known, either.
             Ok(AppendFromReply::Behind) | Err(Failure::Unknown(_)) => return self.begin_after(now),
             Err(failure) => {

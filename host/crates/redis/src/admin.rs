@@ -157,6 +157,7 @@ pub(crate) fn description(stream: &StreamId, answer: Value) -> Result<Option<Str
         source.is_some(),
         partitions.unwrap_or(0),
         count("capacity").unwrap_or(0),
+        &word("payload_max"),
     );
     Ok(Some(StreamInfo {
         shape: shape.map_err(damaged)?,
@@ -167,11 +168,16 @@ pub(crate) fn description(stream: &StreamId, answer: Value) -> Result<Option<Str
     }))
 }
 
-/// By name. Walks all keys of the Redis: minutes on a huge one.
-pub async fn list_streams(
-    broker: &Broker,
-    namespace: &Namespace,
-) -> Result<Vec<(StreamName, StreamInfo)>, Failure> {
+/// The streams of a namespace, by name, and what has the key of one and is none.
+#[derive(Debug, Clone, Default)]
+pub struct Streams {
+    pub streams: Vec<(StreamName, StreamInfo)>,
+    /// Key, and why.
+    pub odd: Vec<(String, String)>,
+}
+
+/// Walks all keys of the Redis: minutes on a huge one.
+pub async fn list_streams(broker: &Broker, namespace: &Namespace) -> Result<Streams, Failure> {
     let mut names = BTreeSet::new();
     for key in scan(broker, Key::Streams(namespace)).await? {
         let name = key
@@ -181,17 +187,21 @@ pub async fn list_streams(
             names.insert(name);
         }
     }
-    let mut streams = Vec::new();
+    let mut listed = Streams::default();
     for stream in names {
         let id = StreamId {
             namespace: namespace.clone(),
             stream: stream.clone(),
         };
-        if let Some(info) = find_stream(broker, &id).await? {
-            streams.push((stream, info));
+        match find_stream(broker, &id).await {
+            Ok(Some(info)) => listed.streams.push((stream, info)),
+            Ok(None) => {}
+            // Of another type, damaged, or newer: the others are told all the same.
+            Err(Failure::Fatal(why)) => listed.odd.push((Key::Stream(&id).to_string(), why)),
+            Err(failure) => return Err(failure),
         }
     }
-    Ok(streams)
+    Ok(listed)
 }
 
 /// Keys that match.

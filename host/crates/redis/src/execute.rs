@@ -74,6 +74,11 @@ impl Broker {
             Some(s) => [s.redis_key(), s.key_field(), s.payload_field()],
             None => [""; 3],
         };
+        // As every description from before there were others.
+        let payload_max = match r.shape.payload_max() {
+            limits::PAYLOAD_BYTES_MAX => String::new(),
+            other => other.to_string(),
+        };
         for _ in 0..3 {
             let retain = r.retain.map(|n| n.to_string()).unwrap_or_default();
             let answer = self
@@ -86,6 +91,7 @@ impl Broker {
                     for text in source {
                         cmd.arg(text);
                     }
+                    cmd.arg(&payload_max);
                 })
                 .await?;
             let mut parts = list(answer)?.into_iter();
@@ -105,7 +111,9 @@ impl Broker {
             if found != r.source {
                 return Ok(RegisterReply::SourceDiffers { found });
             }
-            let found = shape_of(found.is_some(), partitions, capacity).map_err(damaged)?;
+            let payload_max = text(next())?;
+            let found = shape_of(found.is_some(), partitions, capacity, &payload_max);
+            let found = found.map_err(damaged)?;
             if found != r.shape {
                 return Ok(RegisterReply::ShapeDiffers { found });
             }
@@ -372,18 +380,31 @@ impl Broker {
                         cmd.arg(name.as_slice()).arg(value.as_slice());
                     }
                 }
-                cmd.arg(r.state.len());
-                for (name, value) in &r.state {
-                    cmd.arg(format!("{STATE_NAME}{name}"));
-                    match value {
-                        Some(value) => cmd.arg(1).arg(value.as_slice()),
-                        None => cmd.arg(0),
-                    };
+                // As the script passes them on: what it moves one by one costs Redis most.
+                let set = r.state.iter().filter_map(|(n, v)| Some((n, v.as_ref()?)));
+                cmd.arg(set.clone().count());
+                for (name, value) in set {
+                    cmd.arg(format!("{STATE_NAME}{name}")).arg(value.as_slice());
                 }
-                cmd.arg(r.emits.len());
-                for Stamped { stamp, emit } in &r.emits {
-                    cmd.arg(stamp.to_string()).arg(emit.to.as_str());
-                    fields_of(cmd, &emit.content);
+                let deleted = r.state.iter().filter(|(_, value)| value.is_none());
+                cmd.arg(deleted.clone().count());
+                for (name, _) in deleted {
+                    cmd.arg(format!("{STATE_NAME}{name}"));
+                }
+                let alike = |a: &Stamped, b: &Stamped| {
+                    a.emit.to == b.emit.to
+                        && further(&a.emit.content, None) == further(&b.emit.content, None)
+                };
+                cmd.arg(r.emits.chunk_by(alike).count());
+                for run in r.emits.chunk_by(alike) {
+                    let first = &run[0].emit;
+                    cmd.arg(first.to.as_str())
+                        .arg(run.len())
+                        .arg(further(&first.content, None));
+                    for Stamped { stamp, emit } in run {
+                        cmd.arg(stamp.to_string());
+                        key_payload_further(cmd, &emit.content, None);
+                    }
                 }
                 match &r.attempts {
                     Some(a) => cmd
@@ -502,11 +523,23 @@ pub(crate) fn source_of(
     source.map(Some).map_err(|e| e.to_string())
 }
 
-pub(crate) fn shape_of(sourced: bool, partitions: u32, capacity: u64) -> Result<Shape, String> {
-    match sourced {
-        true => Ok(Shape::SOURCE),
-        false => Shape::new(partitions, capacity).map_err(|e| e.to_string()),
+/// `payload_max`: as it is written; the default is not.
+pub(crate) fn shape_of(
+    sourced: bool,
+    partitions: u32,
+    capacity: u64,
+    payload_max: &str,
+) -> Result<Shape, String> {
+    let shape = match sourced {
+        true => Shape::SOURCE,
+        false => Shape::new(partitions, capacity).map_err(|e| e.to_string())?,
+    };
+    if payload_max.is_empty() {
+        return Ok(shape);
     }
+    let bytes = payload_max.parse();
+    let bytes = bytes.map_err(|_| format!("{payload_max:?} is no payload limit"))?;
+    shape.with_payload_max(bytes).map_err(|e| e.to_string())
 }
 
 /// The same of a partition, where it lies.
@@ -532,15 +565,26 @@ fn message(cmd: &mut Cmd, content: &Content) {
 
 /// Their number, then name and value of each.
 fn fields_of(cmd: &mut Cmd, content: &Content) {
-    fields_for(cmd, content, None);
-}
-
-pub(crate) fn fields_for(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
-    cmd.arg(2 + content.attributes().len() + usize::from(only.is_some()))
+    cmd.arg(2 + further(content, None))
         .arg(entry::KEY_FIELD)
         .arg(content.key())
         .arg(entry::PAYLOAD_FIELD)
         .arg(content.payload());
+    further_fields(cmd, content, None);
+}
+
+/// Fields of an entry besides key and payload.
+pub(crate) fn further(content: &Content, only: Option<&GroupName>) -> usize {
+    content.attributes().len() + usize::from(only.is_some())
+}
+
+/// For scripts that know the names of the first two.
+pub(crate) fn key_payload_further(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
+    cmd.arg(content.key()).arg(content.payload());
+    further_fields(cmd, content, only);
+}
+
+fn further_fields(cmd: &mut Cmd, content: &Content, only: Option<&GroupName>) {
     for (name, value) in content.attributes() {
         let mut field = Vec::with_capacity(1 + name.len());
         field.push(entry::ATTRIBUTE_PREFIX);

@@ -6,7 +6,7 @@ use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::names::{Namespace, Partition, StreamId, StreamName};
 
 use crate::place::Place;
-use crate::{admin, convert, coordinate, deploy, doctor, execute, handlers};
+use crate::{admin, convert, coordinate, deploy, doctor, execute, handlers, outbox};
 
 /// Entries of an XREAD reply, as the reader and `tail` get them.
 pub fn xread(answer: Value) -> Option<Vec<(Vec<u8>, Vec<RawEntry>)>> {
@@ -22,6 +22,7 @@ pub fn replies(answer: &Value) {
     };
     let answer = || answer.clone();
     let _ = execute::appended(answer());
+    let _ = outbox::appended_from(answer());
     let _ = execute::acquired(answer());
     let _ = execute::fenced(answer(), "commit");
     let _ = convert::lease(convert::list(answer()).unwrap_or_default());
@@ -32,6 +33,7 @@ pub fn replies(answer: &Value) {
     let _ = deploy::reported(answer());
     let _ = handlers::happened(answer());
     if let Ok(entry) = convert::entry(answer()) {
+        let _ = outbox::outgoing(entry.clone());
         let _ = admin::dead_entry(Partition(0), entry);
     }
 }

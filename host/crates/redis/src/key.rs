@@ -7,7 +7,7 @@ use segmenter_core::names::{GroupName, HandlerId, Namespace, Partition, StreamId
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// Hash: uid, partitions, capacity, retain, created, deleting.
+    /// Hash: uid, partitions, capacity, retain, created, deleting, payload limit.
     Stream(&'a StreamId),
     /// Hash: uid, capacity, retain, largest entry in bytes, names of the groups.
     Meta(&'a StreamId, Partition),

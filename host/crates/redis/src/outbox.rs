@@ -5,14 +5,15 @@
 use redis::Value;
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
+use segmenter_core::limits;
 use segmenter_core::port::{
     AppendFrom, AppendFromReply, Bury, BuryReply, Failure, LoadOutbox, LoadOutboxReply, Outgoing,
-    Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Waiting,
+    Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Sourced, Waiting,
 };
 
 use crate::broker::Broker;
 use crate::convert::{self, id, list, number, odd, text};
-use crate::execute::{LETTER_FIELDS_MAX, fields_for, placed};
+use crate::execute::{LETTER_FIELDS_MAX, further, key_payload_further, placed};
 use crate::key::Key;
 use crate::script::Script;
 
@@ -35,30 +36,24 @@ impl Broker {
                 cmd.arg(r.uid.as_str())
                     .arg(place.key(Key::LeasePrefix(stream, partition)))
                     .arg(r.source.as_str())
-                    .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default())
-                    .arg(r.messages.len());
-                for message in &r.messages {
-                    cmd.arg(message.stamp.to_string())
-                        .arg(message.content.bytes());
-                    fields_for(cmd, &message.content, message.only.as_ref());
+                    .arg(r.after.map(|stamp| stamp.to_string()).unwrap_or_default());
+                match r.source.is_producer() {
+                    true => cmd.arg(limits::PRODUCERS_MAX),
+                    false => cmd.arg(""),
+                };
+                let bytes = r.messages.iter().map(|message| message.content.bytes());
+                cmd.arg(bytes.max().unwrap_or(0)).arg(r.messages.len());
+                let fields = |m: &Sourced| further(&m.content, m.only.as_ref());
+                for run in r.messages.chunk_by(|a, b| fields(a) == fields(b)) {
+                    cmd.arg(run.len()).arg(fields(&run[0]));
+                    for message in run {
+                        cmd.arg(message.stamp.to_string());
+                        key_payload_further(cmd, &message.content, message.only.as_ref());
+                    }
                 }
             })
             .await?;
-        match answer {
-            Value::Array(ids) => {
-                let ids = ids.into_iter().map(|value| match text(value)?.as_str() {
-                    "" => Ok(None),
-                    some => id(Value::SimpleString(some.to_owned())).map(Some),
-                });
-                let ids = ids.collect::<Result<_, Failure>>()?;
-                Ok(AppendFromReply::Accepted { ids })
-            }
-            other => match text(other)?.as_str() {
-                "gone" => Ok(AppendFromReply::StreamGone),
-                "behind" => Ok(AppendFromReply::Behind),
-                other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
-            },
-        }
+        appended_from(answer)
     }
 
     pub(crate) async fn load_outbox(&self, r: LoadOutbox) -> Result<LoadOutboxReply, Failure> {
@@ -163,14 +158,18 @@ impl Broker {
                         Key::Outbox(stream, partition, &r.group),
                     ],
                 );
+                let source = r.source.as_ref();
                 cmd.arg(r.uid.as_str())
                     .arg(Key::News(stream, &r.group))
+                    .arg(source.map_or("", |source| source.key_field()))
+                    .arg(source.map_or("", |source| source.payload_field()))
                     .arg(r.letters.len());
                 for letter in &r.letters {
                     let only = if letter.only { r.group.as_str() } else { "" };
                     cmd.arg(letter.dead_id.to_string())
                         .arg(letter.to.as_str())
-                        .arg(only);
+                        .arg(only)
+                        .arg(u8::from(letter.emitted));
                 }
             })
             .await?;
@@ -191,8 +190,27 @@ impl Broker {
     }
 }
 
+pub(crate) fn appended_from(answer: Value) -> Result<AppendFromReply, Failure> {
+    match answer {
+        Value::Array(ids) => {
+            let ids = ids.into_iter().map(|value| match text(value)?.as_str() {
+                "" => Ok(None),
+                some => id(Value::SimpleString(some.to_owned())).map(Some),
+            });
+            let ids = ids.collect::<Result<_, Failure>>()?;
+            Ok(AppendFromReply::Accepted { ids })
+        }
+        other => match text(other)?.as_str() {
+            "gone" => Ok(AppendFromReply::StreamGone),
+            "behind" => Ok(AppendFromReply::Behind),
+            "crowded" => Ok(AppendFromReply::Crowded),
+            other => Err(odd("append_from", &Value::SimpleString(other.to_owned()))),
+        },
+    }
+}
+
 /// An entry of an outbox: protocol and target, then the message.
-fn outgoing(raw: RawEntry) -> Result<Outgoing, String> {
+pub(crate) fn outgoing(raw: RawEntry) -> Result<Outgoing, String> {
     let RawEntry { id, mut fields } = raw;
     let ours = fields.len() > 2 && fields[0].0 == b"protocol" && fields[1].0 == b"to";
     if !ours {

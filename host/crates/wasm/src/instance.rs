@@ -22,7 +22,7 @@ use crate::diagnosis::{self, CoreDumps, Diagnosis};
 use crate::engine::Engine;
 use crate::grants::Grants;
 use crate::limiter::{Limiter, MEMORIES_MAX, Refused, TABLES_MAX};
-use crate::module::{Limits, Live, PartitionContext, Recycle};
+use crate::module::{Limits, Live, PartitionContext, Recycle, Targets};
 use crate::output::{self, Output};
 use crate::tenure::Tenure;
 
@@ -34,12 +34,19 @@ const RESOURCES_MAX: usize = 10_000;
 #[error("no instance: {0}")]
 pub struct InstantiateError(String);
 
+/// What an instance may touch.
+pub(crate) struct Granted {
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) targets: Targets,
+}
+
 /// What the host keeps for one instance.
 pub(crate) struct State {
     pub(crate) context: PartitionContext,
     pub(crate) version: Version,
     pub(crate) output: Output,
     pub(crate) grants: Arc<Grants>,
+    pub(crate) targets: Targets,
     pub(crate) limits: Limits,
     pub(crate) tenure: Tenure,
     /// What the call has changed so far; none: there is no call.
@@ -78,21 +85,24 @@ impl Instance {
         pre: &MessageHandlerPre<State>,
         version: Version,
         limits: Limits,
-        grants: Arc<Grants>,
+        granted: Granted,
         tenure: Tenure,
         live: Live,
     ) -> Result<Instance, InstantiateError> {
+        let Granted { grants, targets } = granted;
         let context = tenure.context().clone();
-        let output = Output::new(tenure.sink(), context.partition, limits.log_bytes);
-        let wasi = capabilities::wasi(&grants, &output).map_err(InstantiateError)?;
+        let shadow = tenure.is_shadow();
+        let output = Output::new(tenure.sink(), context.partition, limits.log_bytes, shadow);
+        let wasi = capabilities::wasi(&grants, &output, shadow).map_err(InstantiateError)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let state = State {
             context,
             version,
             output: output.clone(),
-            http: Http::new(grants.clone(), output.clone()),
+            http: Http::new(grants.clone(), output.clone(), shadow),
             grants,
+            targets,
             limits,
             tenure,
             draft: None,
@@ -119,7 +129,8 @@ impl Instance {
                 return Ok(Instance {
                     store,
                     guest,
-                    core_dumps: engine.core_dumps.clone(),
+                    // The name of one says partition and message: it would be taken for the live version's.
+                    core_dumps: engine.core_dumps.clone().filter(|_| !shadow),
                     limits,
                     messages: 0,
                     dead: false,

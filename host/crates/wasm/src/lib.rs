@@ -20,7 +20,7 @@ pub use grants::{Folder, Grants, Origin, OriginError};
 pub use instance::{Instance, InstantiateError};
 pub use limiter::CORE_INSTANCES_MAX;
 pub use module::{
-    Compiled, Limits, LoadError, Module, PartitionContext, Priority, Recycle, version_of,
+    Compiled, Limits, LoadError, Module, PartitionContext, Priority, Recycle, Targets, version_of,
 };
 pub use output::{GuestLine, Level, LogSink};
 pub use tenure::{StateSource, Tenure};

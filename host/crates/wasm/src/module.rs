@@ -1,6 +1,7 @@
 //! A module: checked, compiled, linked once; instances come from it. Knows what a component must export
 //! and what it may import; must not know what it does.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use crate::bindings::MessageHandlerPre;
 use crate::capabilities;
 use crate::engine::Engine;
 use crate::grants::Grants;
-use crate::instance::{Instance, InstantiateError, State};
+use crate::instance::{Granted, Instance, InstantiateError, State};
 use crate::output::{GuestLine, LogSink};
 use crate::tenure::{StateSource, Tenure};
 
@@ -37,7 +38,7 @@ pub struct Limits {
     /// What is logged of one call's output, in bytes; see [`crate::GuestLine`].
     pub log_bytes: usize,
     pub recycle: Recycle,
-    /// Payload of an emitted message, in bytes, inclusive.
+    /// Payload of an emitted message, in bytes, inclusive, unless its target says otherwise.
     pub payload_bytes: usize,
     /// What a call may keep and emit.
     pub effects: EffectLimits,
@@ -51,6 +52,9 @@ pub struct Recycle {
     /// After the message at whose end its memories hold more than so many bytes.
     pub memory_bytes: Option<usize>,
 }
+
+/// Payload limits in bytes, inclusive, of streams that are emitted to.
+pub type Targets = Arc<BTreeMap<StreamName, usize>>;
 
 /// What an instance is told about where it runs.
 #[derive(Debug, Clone)]
@@ -261,7 +265,9 @@ impl Module {
             epoch: Epoch(0),
         };
         let tenure = self.tenure(context, Arc::new(Silent), Arc::new(Empty));
-        self.instantiate(&tenure).await.map(drop)
+        self.instantiate(&tenure, Targets::default())
+            .await
+            .map(drop)
     }
 
     /// What the instances of one partition share in one lease epoch.
@@ -274,7 +280,26 @@ impl Module {
         Tenure::new(context, sink, source)
     }
 
-    pub async fn instantiate(&self, tenure: &Tenure) -> Result<Instance, InstantiateError> {
+    /// `targets` are those of its grants.
+    pub async fn instantiate(
+        &self,
+        tenure: &Tenure,
+        targets: Targets,
+    ) -> Result<Instance, InstantiateError> {
+        self.make(tenure.clone(), targets).await
+    }
+
+    /// An instance whose calls see the tenure as it is and leave no trace: what they change goes with their
+    /// outcome and nowhere else, HTTP requests are refused, folders are read-only, lines are marked.
+    pub async fn shadow(
+        &self,
+        tenure: &Tenure,
+        targets: Targets,
+    ) -> Result<Instance, InstantiateError> {
+        self.make(tenure.for_shadow(), targets).await
+    }
+
+    async fn make(&self, tenure: Tenure, targets: Targets) -> Result<Instance, InstantiateError> {
         let Inner {
             limits,
             grants,
@@ -283,8 +308,12 @@ impl Module {
             live,
             version,
         } = &*self.0;
-        let (version, grants, live) = (version.clone(), grants.clone(), live.clone());
-        Instance::new(engine, pre, version, *limits, grants, tenure.clone(), live).await
+        let (version, live) = (version.clone(), live.clone());
+        let granted = Granted {
+            grants: grants.clone(),
+            targets,
+        };
+        Instance::new(engine, pre, version, *limits, granted, tenure, live).await
     }
 }
 

@@ -45,6 +45,8 @@ pub struct GuestLine<'a> {
     pub attempt: u32,
     pub level: Level,
     pub text: &'a str,
+    /// A shadow wrote it: what it tells has not happened.
+    pub shadow: bool,
 }
 
 /// Takes lines, at once: when `line` returns, the line is out.
@@ -76,6 +78,7 @@ struct Inner {
     dropped: Dropped,
     /// The last bytes of stderr in this call, for the reason of a trap.
     tail: VecDeque<u8>,
+    shadow: bool,
 }
 
 /// A line without its end.
@@ -100,7 +103,12 @@ pub(crate) enum Stream {
 }
 
 impl Output {
-    pub(crate) fn new(sink: Arc<dyn LogSink>, partition: Partition, bytes_max: usize) -> Output {
+    pub(crate) fn new(
+        sink: Arc<dyn LogSink>,
+        partition: Partition,
+        bytes_max: usize,
+        shadow: bool,
+    ) -> Output {
         Output(Arc::new(Mutex::new(Inner {
             sink,
             partition,
@@ -112,6 +120,7 @@ impl Output {
             bytes: 0,
             dropped: Dropped::default(),
             tail: VecDeque::new(),
+            shadow,
         })))
     }
 
@@ -217,6 +226,7 @@ impl Inner {
             attempt: self.attempt,
             level,
             text,
+            shadow: self.shadow,
         });
     }
 
@@ -312,7 +322,7 @@ mod tests {
 
     fn written_of(max: usize, pieces: &[(Stream, &[u8])]) -> (Vec<(Level, String)>, String) {
         let sink = Arc::new(Lines::default());
-        let output = Output::new(sink.clone(), Partition(0), max);
+        let output = Output::new(sink.clone(), Partition(0), max, false);
         for (stream, bytes) in pieces {
             output.inner().write(*stream, bytes);
         }
@@ -374,7 +384,7 @@ mod tests {
         );
 
         let sink = Arc::new(Lines::default());
-        let output = Output::new(sink.clone(), Partition(0), 350);
+        let output = Output::new(sink.clone(), Partition(0), 350, false);
         for _ in 0..2 {
             output.inner().write(Stream::Stdout, &flood);
             output.end();

@@ -17,7 +17,11 @@ pub trait StateSource: Send + Sync + 'static {
 
 /// Survives a trap of an instance, but not the lease epoch. Cheap to clone.
 #[derive(Clone)]
-pub struct Tenure(Arc<Inner>);
+pub struct Tenure {
+    inner: Arc<Inner>,
+    /// Whoever has it sees the tenure and changes nothing.
+    shadow: bool,
+}
 
 struct Inner {
     context: PartitionContext,
@@ -33,25 +37,44 @@ impl Tenure {
         sink: Arc<dyn LogSink>,
         source: Arc<dyn StateSource>,
     ) -> Tenure {
-        Tenure(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             context,
             sink,
             source,
             state: Mutex::default(),
-        }))
+        });
+        Tenure {
+            inner,
+            shadow: false,
+        }
+    }
+
+    /// The same one, for an instance whose calls leave no trace.
+    pub(crate) fn for_shadow(&self) -> Tenure {
+        Tenure {
+            inner: self.inner.clone(),
+            shadow: true,
+        }
+    }
+
+    pub(crate) fn is_shadow(&self) -> bool {
+        self.shadow
     }
 
     pub(crate) fn context(&self) -> &PartitionContext {
-        &self.0.context
+        &self.inner.context
     }
 
     pub(crate) fn sink(&self) -> Arc<dyn LogSink> {
-        self.0.sink.clone()
+        self.inner.sink.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, Option<State>> {
         // Nothing below leaves it half changed.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the source, once: the owner is the only writer, so what was read stays right.
@@ -59,7 +82,7 @@ impl Tenure {
         if self.state().is_some() {
             return Ok(());
         }
-        let loaded = self.0.source.load().await?;
+        let loaded = self.inner.source.load().await?;
         // One partition has one call at a time, so nobody was faster.
         self.state().get_or_insert(loaded);
         Ok(())
@@ -70,9 +93,9 @@ impl Tenure {
         look(self.state().as_ref().expect("it was loaded"))
     }
 
-    /// What a call changed that ended well.
+    /// What a call changed that ended well; of a shadow's, nothing.
     pub(crate) fn apply(&self, effects: &Effects) {
-        if effects.state.is_empty() {
+        if self.shadow || effects.state.is_empty() {
             return;
         }
         let mut state = self.state();

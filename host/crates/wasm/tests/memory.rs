@@ -13,7 +13,7 @@ use segmenter_core::message::Message;
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_wasm::{
     Compiled, Engine, EngineConfig, Grants, GuestLine, Instance, Limits, LogSink, Module, Priority,
-    Tenure, version_of,
+    Targets, Tenure, version_of,
 };
 use tokio::sync::Mutex;
 
@@ -51,7 +51,11 @@ impl Slot {
     async fn call(&mut self, message: &Message) -> Outcome {
         let mut instance = match self.instance.take().filter(|i| !i.is_dead()) {
             Some(instance) => instance,
-            None => match self.module.instantiate(&self.tenure).await {
+            None => match self
+                .module
+                .instantiate(&self.tenure, Targets::default())
+                .await
+            {
                 Ok(instance) => instance,
                 Err(error) => {
                     return Outcome::Broken {
@@ -270,7 +274,10 @@ async fn the_host_does_not_grow_while_versions_are_swapped() {
             if running.len() > partition {
                 drop(running.remove(0));
             }
-            let mut instance = module.instantiate(&tenure).await.expect("an instance");
+            let mut instance = module
+                .instantiate(&tenure, Targets::default())
+                .await
+                .expect("an instance");
             assert_eq!(
                 instance.call(&message()).await,
                 Outcome::Ok(Default::default())

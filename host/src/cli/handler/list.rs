@@ -263,7 +263,7 @@ fn says(heard: &Heard) -> String {
             let d = &report.differences;
             says.push(match d.same + d.differed() {
                 0 => format!("candidate: {}", report.candidate),
-                all => format!("shadow: {} of {all} messages differ", d.differed()),
+                _ => format!("shadow: {d}"),
             });
         }
     }

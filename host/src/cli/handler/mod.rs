@@ -81,9 +81,9 @@ fn span(span: std::time::Duration) -> String {
     let ms = span.as_millis();
     match ms {
         0..1_000 => format!("{ms} ms"),
-        1_000..60_000 if ms % 1_000 > 0 => format!("{:.1} s", span.as_secs_f64()),
+        1_000..60_000 if !ms.is_multiple_of(1_000) => format!("{:.1} s", span.as_secs_f64()),
         1_000..60_000 => format!("{} s", ms / 1_000),
-        60_000..3_600_000 if ms / 1_000 % 60 > 0 => {
+        60_000..3_600_000 if !(ms / 1_000).is_multiple_of(60) => {
             format!("{} min {} s", ms / 60_000, ms / 1_000 % 60)
         }
         60_000..3_600_000 => format!("{} min", ms / 60_000),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use segmenter_core::names::{HandlerId, Version};
 use segmenter_core::port::{Change, Failure, Happened, Heard};
-use segmenter_core::rollout::{Candidacy, evidence, is_fresh};
+use segmenter_core::rollout::{Candidacy, Mode, differences, evidence, is_fresh};
 use segmenter_redis::handlers::{self, HandlerInfo};
 use segmenter_redis::{Broker, HandlerNews};
 use serde_json::json;
@@ -180,7 +180,11 @@ fn on_trial(info: &HandlerInfo) -> String {
         let waiting = hosts(fresh.iter().filter(waiting).copied());
         return format!("not loaded yet by {waiting}");
     }
-    let counted = evidence(&info.hosts, info.wanted.revision).candidate;
+    let revision = info.wanted.revision;
+    let counted = match trying.mode {
+        Mode::Trial(_) => evidence(&info.hosts, revision).candidate.to_string(),
+        Mode::Shadow => differences(&info.hosts, revision).to_string(),
+    };
     match trying.left.is_zero() {
         true => format!("its time is over, not settled yet ({counted})"),
         false => format!("{} to go ({counted})", span(trying.left)),
@@ -217,7 +221,7 @@ fn current(info: &HandlerInfo, version: &Version) -> Look {
 
 /// It is neither on trial nor current: the history says why.
 fn what_became(history: &[Happened], version: &Version, revision: u64, info: &HandlerInfo) -> Look {
-    let after = history.iter().filter(|h| h.revision > revision);
+    let mut after = history.iter().filter(|h| h.revision > revision);
     let ended = after.clone().find(|h| h.version == *version);
     match ended.map(|h| (h.change, h)) {
         Some((Change::RolledBack, h)) => {
@@ -237,7 +241,7 @@ fn what_became(history: &[Happened], version: &Version, revision: u64, info: &Ha
         _ => {
             let current = short(&info.wanted.current);
             let last = after
-                .last()
+                .next_back()
                 .map_or_else(String::new, |h| format!(" by {}", h.by));
             Look::ended(
                 "replaced",

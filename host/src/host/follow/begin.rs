@@ -17,6 +17,7 @@ use crate::config::HandlerConfig;
 use crate::host::file_watch::Watch;
 use crate::host::lineup::Published;
 use crate::host::prepare::Code;
+use crate::host::targets::{self, Targets};
 use crate::host::telemetry;
 use crate::host::wasm::WasmHandler;
 use crate::host::worker::odd;
@@ -41,36 +42,38 @@ pub(in crate::host) async fn begin(
     wait: bool,
 ) -> anyhow::Result<Begun> {
     let handler = parts.plan.handler.clone();
-    let (module, source) = match code {
+    let (code, source) = match code {
         Code::File {
             module,
             bytes,
             path,
         } => {
+            let targets = targets::check(&parts.broker, &parts.plan, &config.grants.emit).await?;
             let version = module.version().clone();
             let bytes_max = config.limits.module_bytes;
             let watch = Watch::start(&path, bytes_max, Some(version.clone()))
                 .with_context(|| format!("handler {handler}: watching {}", path.display()))?;
             let file = FromFile::new(version, bytes);
-            (module, Source::File(Box::new((file, watch, path))))
+            let code = (module, targets);
+            (code, Source::File(Box::new((file, watch, path))))
         }
         Code::Deployed => {
             let id = parts.handler();
-            let module = deployed(&parts, &id, &config, wait)
+            let code = deployed(&parts, &id, &config, wait)
                 .await
                 .with_context(|| format!("handler {handler}"))?;
             parts.say.event(&telemetry::Event::Starting {
                 handler: handler.as_str(),
                 stream: parts.plan.stream.to_string(),
                 group: parts.plan.group.as_str(),
-                version: module.version().as_str(),
+                version: code.0.version().as_str(),
             });
             let news = HandlerNews::start(&parts.broker, &id);
-            (module, Source::Deployed(news))
+            (code, Source::Deployed(news))
         }
     };
     let (settings, changes) = watch::channel(Settings { number: 0, config });
-    let first = parts.live(module);
+    let first = parts.live(code);
     let (follow, published) = Follow::new(Arc::new(parts), member, source, changes, first);
     Ok(Begun {
         follow,
@@ -84,7 +87,7 @@ async fn deployed(
     id: &HandlerId,
     config: &HandlerConfig,
     wait: bool,
-) -> anyhow::Result<Module> {
+) -> anyhow::Result<(Module, Targets)> {
     let mut told = false;
     let version = loop {
         if let Some(version) = current(parts, id).await? {
@@ -104,7 +107,7 @@ async fn deployed(
         tokio::time::sleep(DEPLOYED_EVERY).await;
     };
     match parts.module(&version, config, None).await {
-        Ok(module) => Ok(module),
+        Ok(code) => Ok(code),
         Err(Loading::Refused(why) | Loading::Away(why)) => {
             bail!("the deployed version {version} cannot run here: {why}")
         }

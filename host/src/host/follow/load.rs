@@ -12,9 +12,10 @@ use segmenter_wasm::{LogSink, Module, Priority};
 use crate::config::HandlerConfig;
 use crate::host::lineup::Live;
 use crate::host::loader::{Loader, Settings};
+use crate::host::targets::{self, Targets};
 use crate::host::wasm::WasmHandler;
 use crate::host::worker::odd;
-use crate::host::{Plan, Say, targets};
+use crate::host::{Plan, Say};
 use crate::points::{self, Point};
 
 /// What every version of a handler is made with.
@@ -41,9 +42,10 @@ impl Parts {
         }
     }
 
-    pub(crate) fn live(&self, module: Module) -> Live<WasmHandler> {
+    pub(crate) fn live(&self, (module, targets): (Module, Targets)) -> Live<WasmHandler> {
         Live::new(WasmHandler {
             module,
+            targets,
             plan: self.plan.clone(),
             partitions: self.partitions,
             broker: self.broker.clone(),
@@ -61,7 +63,7 @@ impl Parts {
         let result = self.module(&edition.version, config, bytes).await;
         Loaded {
             edition,
-            result: result.map(|module| self.live(module)),
+            result: result.map(|code| self.live(code)),
         }
     }
 
@@ -70,9 +72,9 @@ impl Parts {
         version: &Version,
         config: &HandlerConfig,
         bytes: Option<Arc<Vec<u8>>>,
-    ) -> Result<Module, Loading> {
+    ) -> Result<(Module, Targets), Loading> {
         let emit = &config.grants.emit;
-        targets::check(&self.broker, &self.plan, emit)
+        let targets = targets::check(&self.broker, &self.plan, emit)
             .await
             .map_err(|error| match error.downcast_ref() {
                 Some(Failure::NotDone(_) | Failure::Unknown(_)) => {
@@ -93,6 +95,7 @@ impl Parts {
                 Priority::Aside,
             )
             .await
+            .map(|module| (module, targets))
             .map_err(|refusal| Loading::Refused(refusal.to_string()))
     }
 }

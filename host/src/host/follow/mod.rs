@@ -16,7 +16,8 @@ use segmenter_core::port::{
     Asks, Failure, Heard, Pointer, Reply, Report, ReportReply, Request, Settle,
 };
 use segmenter_core::rollout::{
-    self, Candidacy, Command, Edition, Event, Follower, HostReport, Mode, Progress, Verdict,
+    self, Candidacy, Command, Differences, Edition, Event, Follower, HostReport, Mode, Progress,
+    Verdict,
 };
 use segmenter_core::time::{Duration, Time};
 use segmenter_redis::HandlerNews;
@@ -70,6 +71,8 @@ pub(super) struct Follow {
     lives: BTreeMap<Edition, Arc<Live<WasmHandler>>>,
     publish: watch::Sender<Arc<Lineup<WasmHandler>>>,
     trial: Option<Trial<WasmHandler>>,
+    /// What other hosts said last of a shadow, and of which revision.
+    others: (u64, Differences),
     loads: JoinSet<Loaded>,
     /// At most one is in the air.
     reports: JoinSet<Result<ReportReply, Failure>>,
@@ -114,6 +117,7 @@ impl Follow {
             lives: BTreeMap::from([(edition.clone(), first)]),
             publish,
             trial: None,
+            others: Default::default(),
             loads: JoinSet::new(),
             reports: JoinSet::new(),
             report_at: Time::ZERO,
@@ -285,15 +289,14 @@ impl Follow {
         let mut percent = None;
         if let Some((live, mode, version)) = candidate {
             let revision = self.follower.wanted().revision;
-            self.trial = Some(Trial::begin(revision, mode, &live, &current));
+            let trial = Trial::begin(revision, mode, &live, &current);
+            next.shadow = trial.shadow().cloned();
+            self.trial = Some(trial);
             self.look_at = clock::now() + LOOK_EVERY;
-            match mode {
-                Mode::Trial(share) => {
-                    let chosen = share.chosen(version, self.parts.partitions);
-                    next.trial = Some((live, chosen));
-                    percent = Some(share.as_percent());
-                }
-                Mode::Shadow => next.shadow = Some(live),
+            if let Mode::Trial(share) = mode {
+                let chosen = share.chosen(version, self.parts.partitions);
+                next.trial = Some((live, chosen));
+                percent = Some(share.as_percent());
             }
         }
         let runs = |lineup: &Lineup<WasmHandler>| {
@@ -301,8 +304,10 @@ impl Follow {
             trial.unwrap_or(&lineup.current).handler.version().clone()
         };
         let (was, is) = (runs(&before), runs(&next));
-        self.publish.send_replace(Arc::new(next));
+        let next = Arc::new(next);
+        self.publish.send_replace(next.clone());
         points::at(Point::Published);
+        self.say_shadows(&before, &next);
         let settings = |lineup: &rollout::Lineup| lineup.current.settings;
         if was == is && settings(lineup) != self.settings_live {
             self.say(&telemetry::Event::SettingsLive {
@@ -320,6 +325,24 @@ impl Follow {
             });
         }
         self.report_at = Time::ZERO;
+    }
+
+    fn say_shadows(&self, before: &Lineup<WasmHandler>, next: &Lineup<WasmHandler>) {
+        let handler = self.parts.plan.handler.as_str();
+        if let Some(shadow) = &before.shadow {
+            self.say(&telemetry::Event::ShadowEnded {
+                handler,
+                version: shadow.version(),
+                found: shadow.found().to_string(),
+            });
+        }
+        if let Some(shadow) = &next.shadow {
+            self.say(&telemetry::Event::ShadowBegun {
+                handler,
+                version: shadow.version(),
+                live: next.current.handler.version().as_str(),
+            });
+        }
     }
 
     /// Old code and its memory are free when the last instance of it is gone, too.
@@ -380,7 +403,27 @@ impl Follow {
             rest,
             live_versions: u32::try_from(self.parts.loader.engine().modules_live())
                 .unwrap_or(u32::MAX),
-            differences: Default::default(),
+            differences: trial.map(Trial::differences).unwrap_or_default(),
+        }
+    }
+
+    /// For the history.
+    fn counted(&self) -> String {
+        let told = self.told();
+        let (candidate, rest) = (told.candidate, told.rest);
+        let candidacy = self.follower.wanted().candidate.as_ref();
+        match candidacy.map(|candidate| candidate.mode) {
+            Some(Mode::Shadow) => {
+                let (revision, others) = &self.others;
+                let others = others.clone();
+                // What others found since their last reports is missing.
+                let all = match *revision == told.revision {
+                    true => told.differences.plus(others),
+                    false => told.differences,
+                };
+                format!("{all}; here: {candidate}, beside {rest} of the live version")
+            }
+            _ => format!("here: {candidate}; the version before it: {rest}"),
         }
     }
 
@@ -437,6 +480,14 @@ impl Follow {
         self.follower
             .handle(now, Event::Wanted(pointer.wanted(now)));
         let evidence = rollout::evidence(&reply.hosts, revision);
+        let plan = &self.parts.plan;
+        let others = reply.hosts.into_iter().filter(|heard| {
+            let (host, report) = (&heard.host, &heard.report);
+            let here = report.stream == plan.stream.stream && report.group == plan.group;
+            *host != self.member || !here
+        });
+        let others: Vec<_> = others.collect();
+        self.others = (revision, rollout::differences(&others, revision));
         self.follower
             .handle(now, Event::Evidence { revision, evidence });
     }
@@ -505,10 +556,7 @@ impl Follow {
                     revision,
                     version,
                     verdict,
-                    evidence: format!(
-                        "here: {}; the version before it: {}",
-                        told.candidate, told.rest
-                    ),
+                    evidence: self.counted(),
                     by: self.member.to_string(),
                 });
                 points::at(Point::Settling);

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use segmenter_core::rollout::{Mode, Share, Tally};
+use segmenter_core::rollout::{Differences, Mode, Share, Tally};
 
 use crate::host::handler::Handler;
 use crate::host::lineup::Live;
+use crate::host::shadow::Shadow;
 
 pub(super) struct Trial<H> {
     /// Of what is wanted.
     revision: u64,
     candidate: Since<H>,
     rest: Rest<H>,
+    shadow: Option<Arc<Shadow<H>>>,
 }
 
 /// A version's counts from some moment on.
@@ -53,7 +55,20 @@ impl<H: Handler> Trial<H> {
                 Mode::Trial(Share::ALL) => Rest::Before(current.tally()),
                 _ => Rest::Beside(Since::now(current)),
             },
+            shadow: match mode {
+                Mode::Trial(_) => None,
+                Mode::Shadow => Some(Arc::new(Shadow::new(candidate.clone()))),
+            },
         }
+    }
+
+    pub(super) fn shadow(&self) -> Option<&Arc<Shadow<H>>> {
+        self.shadow.as_ref()
+    }
+
+    pub(super) fn differences(&self) -> Differences {
+        let found = self.shadow.as_ref().map(|shadow| shadow.found());
+        found.unwrap_or_default()
     }
 
     pub(super) fn is_of(&self, revision: u64) -> bool {

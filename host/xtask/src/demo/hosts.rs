@@ -1,5 +1,5 @@
 //! Three hosts of one group: one is killed with -9 when a third is handled, one leaves with SIGTERM after
-//! two thirds, the last one sees it through.
+//! two thirds, the last one sees it through. Right after each of these a version is swapped.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use super::gate::Gate;
 use super::record::{Handled, Id};
+use super::swaps::{Story, Swaps};
 use super::tool::Tool;
 use crate::cargo;
 
@@ -34,6 +36,7 @@ pub(super) struct Record {
     pub(super) ends: [End; HOSTS],
     /// Who was killed, and what each partition had acked right after.
     pub(super) killed: Killed,
+    pub(super) story: Story,
 }
 
 pub(super) struct Killed {
@@ -44,6 +47,8 @@ pub(super) struct Killed {
 enum Heard {
     Ready,
     Line(usize, Value),
+    /// What it says of versions and of calls that failed.
+    Event(usize, Value),
     Other(usize, String),
 }
 
@@ -53,6 +58,8 @@ pub(super) struct Hosts<'a> {
     group: &'a str,
     children: Vec<Child>,
     heard: mpsc::Receiver<Heard>,
+    swaps: Swaps<'a>,
+    gate: &'a Gate,
     said: Vec<String>,
     handled: Vec<Handled>,
     distinct: HashSet<(u64, Id)>,
@@ -62,11 +69,12 @@ impl<'a> Hosts<'a> {
     /// Starts all and waits until they are members.
     pub(super) fn start(
         tool: &'a Tool<'a>,
-        module: &Path,
-        stream: &'a str,
-        group: &'a str,
+        config: &Path,
+        (stream, group): (&'a str, &'a str),
+        swaps: Swaps<'a>,
+        gate: &'a Gate,
     ) -> anyhow::Result<Hosts<'a>> {
-        let module = module
+        let config = config
             .to_str()
             .context("the target folder's path is not UTF-8")?;
         let (out, heard) = mpsc::channel();
@@ -76,6 +84,8 @@ impl<'a> Hosts<'a> {
             group,
             children: Vec::new(),
             heard,
+            swaps,
+            gate,
             said: Vec::new(),
             handled: Vec::new(),
             distinct: HashSet::new(),
@@ -83,10 +93,7 @@ impl<'a> Hosts<'a> {
         for host in 0..HOSTS {
             let member = name(host);
             let mut child = tool
-                .command(&[
-                    "--format", "json", "run", module, "--stream", stream, "--group", group,
-                    "--member", &member,
-                ])
+                .command(&["--format", "json", "run", "-c", config, "--member", &member])
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
@@ -109,8 +116,21 @@ impl<'a> Hosts<'a> {
     }
 
     /// Until as many distinct messages were handled as there are; then the last host must drain and
-    /// exit with 0. Ends early if the sender failed.
+    /// exit with 0. Ends early if the sender failed. The gate is open afterwards, however it ended.
     pub(super) fn watch(
+        self,
+        messages: u64,
+        sender_failed: &AtomicBool,
+        progress: &dyn Fn(u64),
+        say: &dyn Fn(&str),
+    ) -> anyhow::Result<Record> {
+        let gate = self.gate;
+        let record = self.watched(messages, sender_failed, progress, say);
+        gate.move_to(u64::MAX);
+        record
+    }
+
+    fn watched(
         mut self,
         messages: u64,
         sender_failed: &AtomicBool,
@@ -122,6 +142,8 @@ impl<'a> Hosts<'a> {
         let mut leaver = None;
         let mut last_news = Instant::now();
         while self.distinct.len() < messages {
+            let handled = self.distinct.len() as u64;
+            self.gate.move_to(self.swaps.may_send(handled));
             let before = self.distinct.len();
             if let Ok(heard) = self.heard.recv_timeout(LOOK) {
                 self.take(heard)?;
@@ -151,6 +173,21 @@ impl<'a> Hosts<'a> {
                     ));
                 }
                 _ => {}
+            }
+            let handled = done as u64;
+            if killed.is_some() && self.swaps.is_first() {
+                self.swaps.to_second(handled)?;
+                say(&format!("v2 is deployed after {done} messages"));
+            }
+            if leaver.is_some() && self.swaps.is_second() {
+                self.swaps.to_third(handled)?;
+                say(&format!("v3 is deployed after {done} messages"));
+            }
+            let gone = [killed.as_ref().map(|dead| dead.host), leaver];
+            let up = std::array::from_fn(|host| !gone.contains(&Some(host)));
+            let looked = self.swaps.look(handled, &up);
+            if let Some(what) = looked.with_context(|| self.said())? {
+                say(&what);
             }
             for (host, child) in self.children.iter_mut().enumerate() {
                 let expected =
@@ -201,20 +238,30 @@ impl<'a> Hosts<'a> {
         }
         let mut handled = std::mem::take(&mut self.handled);
         handled.sort_by_key(|line| line.at_us);
+        let story = self.swaps.story()?;
         Ok(Record {
             handled,
             ends,
             killed,
+            story,
         })
     }
 
     fn take(&mut self, heard: Heard) -> anyhow::Result<()> {
         match heard {
             Heard::Ready => {}
-            Heard::Line(host, line) => {
-                let line = Handled::parse(host, &line)?;
-                self.distinct.insert((line.partition, line.id));
-                self.handled.push(line);
+            Heard::Line(host, line) => match Handled::parse(host, &line)? {
+                Some(line) => {
+                    self.distinct.insert((line.partition, line.id));
+                    self.handled.push(line);
+                }
+                // The words of a panic.
+                None if self.swaps.has_third() => {}
+                None => bail!("the handler logged {line}"),
+            },
+            Heard::Event(host, event) => {
+                self.swaps.heard(host, &event);
+                self.said.push(format!("{}: {event}", name(host)));
             }
             Heard::Other(host, line) => self.said.push(format!("{}: {line}", name(host))),
         }
@@ -260,6 +307,7 @@ fn listen(host: usize, stream: impl Read + Send + 'static, out: &mpsc::Sender<He
             let heard = match serde_json::from_str::<Value>(&line) {
                 Ok(value) if value["event"] == "guest_log" => Heard::Line(host, value),
                 Ok(value) if value["event"] == "ready" => Heard::Ready,
+                Ok(value) if Swaps::listens_to(&value) => Heard::Event(host, value),
                 _ => Heard::Other(host, line),
             };
             if out.send(heard).is_err() {

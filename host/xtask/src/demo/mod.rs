@@ -1,14 +1,18 @@
 //! The main job on real input, judged from outside: what was sent, what the handlers of three hosts
 //! logged, and a plain count of the same files must agree, crate by crate, although one host is killed
-//! and one leaves in the middle.
+//! and one leaves in the middle, and the handler is swapped: v1 (lines) for v2 (lines and `unsafe`), that for
+//! a v3 that traps and is rolled back.
 
+mod gate;
 mod hosts;
 mod judge;
 mod record;
 mod send;
+mod swaps;
 mod tool;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -17,15 +21,18 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use crate::server::Private;
-use crate::source::{self, Counts, PAYLOAD_MAX, SourceFile};
+use crate::source::{self, PAYLOAD_MAX, SourceFile};
 use crate::{cargo, guests, say, servers};
+use gate::Gate;
 use hosts::{End, HOSTS, Hosts, Record};
-use judge::{Verdict, compare, judge};
+use judge::{Counted, Verdict, compare, judge};
 use send::Sent;
+use swaps::{Files, Story, Swaps};
 use tool::Tool;
 
 const STREAM: &str = "code";
 const GROUP: &str = "tally";
+const HANDLER: &str = "tally";
 const PARTITIONS: &str = "16";
 const CAPACITY: &str = "5000";
 
@@ -56,22 +63,32 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "--capacity",
         CAPACITY,
     ])?;
-    let hosts = Hosts::start(&tool, &guests.join("tally.wasm"), STREAM, GROUP)?;
+    let versions = Files {
+        v1: guests.join("lines.wasm"),
+        v2: guests.join("tally.wasm"),
+        v3: guests.join("broken.wasm"),
+    };
+    let swaps = Swaps::begin(&tool, HANDLER, versions)?;
+    say("v1 (lines) is deployed");
+    let gate = Gate::closed();
+    let place = (STREAM, GROUP);
+    let hosts = Hosts::start(&tool, &configuration()?, place, swaps, &gate)?;
     say(&format!("{HOSTS} hosts share group {GROUP}"));
     let started = Instant::now();
-    let (sent, record) = flow(&tool, hosts, &files, messages)?;
+    let (sent, record) = flow(&tool, hosts, &gate, &files, messages)?;
     let seconds = started.elapsed().as_secs_f64();
-    let verdict = judge(&sent, &record.handled, &record.killed)?;
     say("counting the same files plainly");
     let plain = source::count(&files)?;
+    let verdict = judge(&sent, &record.handled, &record.killed, &plain.by_message)?;
     crates(&verdict.by_package, &files);
     who(&record);
-    let differing = compare(&verdict.by_package, &plain);
+    versions_table(&record.story, &verdict);
+    let differing = compare(&verdict.by_package, &plain.by_package);
     counts(&sent, &verdict);
     println!(
         "crates equal   {:>9} of {}",
-        plain.len() - differing.len(),
-        plain.len()
+        plain.by_package.len() - differing.len(),
+        plain.by_package.len()
     );
     println!(
         "{seconds:.1} s: {:.0} messages/s, {:.0} MiB/s",
@@ -79,15 +96,32 @@ pub(crate) fn run() -> anyhow::Result<()> {
         mib(bytes) / seconds
     );
     write(&sent, &verdict)?;
-    for line in &differing {
+    for line in differing.iter().chain(&verdict.wrong) {
         println!("differs: {line}");
     }
     let clean = verdict.unexplained == 0 && verdict.out_of_order == 0 && verdict.lost == 0;
-    if !differing.is_empty() || !clean {
+    if !differing.is_empty() || !verdict.wrong.is_empty() || !clean {
         bail!("the handlers' record and the input differ");
     }
-    println!("every crate's count is equal to a plain count of its files");
+    if verdict.by_version.contains(&0) {
+        bail!("v1 and v2 were to handle messages both");
+    }
+    println!(
+        "every crate's lines and bytes are equal to a plain count of its files, and so is `unsafe` in every message of v2"
+    );
     Ok(())
+}
+
+/// The hosts follow what is deployed. What is not in it, the stream among it, is there already.
+fn configuration() -> anyhow::Result<PathBuf> {
+    let folder = cargo::target().join("demo");
+    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let path = folder.join("segmenter.toml");
+    let text = format!(
+        "[[handler]]\nname = \"{HANDLER}\"\nstream = \"{STREAM}\"\ngroup = \"{GROUP}\"\nmodule = \"deployed\"\n"
+    );
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -109,6 +143,7 @@ fn messages(files: &[SourceFile]) -> anyhow::Result<u64> {
 fn flow(
     tool: &Tool<'_>,
     hosts: Hosts<'_>,
+    gate: &Gate,
     files: &[SourceFile],
     messages: u64,
 ) -> anyhow::Result<(Vec<Sent>, Record)> {
@@ -116,7 +151,7 @@ fn flow(
     let failed = AtomicBool::new(false);
     let flowed = std::thread::scope(|scope| {
         let sending = scope.spawn(|| {
-            let sent = send::send(tool, STREAM, files, &bars.sent);
+            let sent = send::send(tool, STREAM, files, gate, &bars.sent);
             failed.store(sent.is_err(), Ordering::SeqCst);
             sent
         });
@@ -177,7 +212,7 @@ fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
     let _ = write!(out, "{:.0}/s", state.per_sec());
 }
 
-fn crates(counts: &BTreeMap<String, Counts>, files: &[SourceFile]) {
+fn crates(counts: &BTreeMap<String, Counted>, files: &[SourceFile]) {
     let mut file_counts: BTreeMap<&str, u64> = BTreeMap::new();
     for file in files {
         *file_counts.entry(&file.package).or_default() += 1;
@@ -185,14 +220,14 @@ fn crates(counts: &BTreeMap<String, Counts>, files: &[SourceFile]) {
     let mut rows: Vec<_> = counts.iter().collect();
     rows.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.lines));
     println!(
-        "\n{:<40} {:>6} {:>9} {:>7}",
+        "\n{:<40} {:>6} {:>9} {:>7}  OF",
         "CRATE", "FILES", "LINES", "UNSAFE"
     );
     for (name, counts) in rows.into_iter().take(10) {
         let files = file_counts.get(name.as_str()).copied().unwrap_or(0);
         println!(
-            "{name:<40} {files:>6} {:>9} {:>7}",
-            counts.lines, counts.unsafes
+            "{name:<40} {files:>6} {:>9} {:>7}  {} messages that v2 handled",
+            counts.lines, counts.unsafes, counts.by_second
         );
     }
 }
@@ -208,6 +243,28 @@ fn who(record: &Record) {
         };
         println!("{:<8} {:>9}  {end}", hosts::name(host), handled.count());
     }
+}
+
+fn versions_table(story: &Story, verdict: &Verdict) {
+    let [first, second] = verdict.by_version;
+    let short = |version: &str| version.chars().take(12).collect::<String>();
+    println!("\n{:<8} {:<12} {:>9}", "VERSION", "SHA256", "HANDLED");
+    let row = |name: &str, version: &str, handled: u64, what: &str| {
+        println!("{name:<8} {:<12} {handled:>9}  {what}", short(version));
+    };
+    row("v1", &story.v1, first, "lines: from the start");
+    let (from, to) = story.second;
+    let what = format!(
+        "lines and `unsafe`: deployed when {from} messages were handled, on all hosts when {to} were"
+    );
+    row("v2", &story.v2, second, &what);
+    let (from, to) = story.third;
+    let what = format!(
+        "traps: deployed when {from} messages were handled, rolled back by itself, on all hosts when {to} were; {} of its calls trapped, and v2 handled their messages",
+        story.trapped
+    );
+    row("v3", &story.v3, 0, &what);
+    println!("         v3 was rolled back because {}", story.reason);
 }
 
 fn counts(sent: &[Sent], verdict: &Verdict) {

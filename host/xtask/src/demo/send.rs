@@ -1,4 +1,5 @@
-//! Pipes every file as lines of JSON into `segmenter send` and pairs its answers with them.
+//! Pipes every file as lines of JSON into `segmenter send`, as far as the gate lets it, and pairs its
+//! answers with them.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::process::Stdio;
@@ -9,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::gate::Gate;
 use super::record::Id;
 use super::tool::Tool;
 use crate::source::{self, PAYLOAD_MAX, SourceFile};
@@ -24,6 +26,7 @@ pub(super) fn send(
     tool: &Tool<'_>,
     stream: &str,
     files: &[SourceFile],
+    gate: &Gate,
     bar: &ProgressBar,
 ) -> anyhow::Result<Vec<Sent>> {
     let mut child = tool
@@ -59,6 +62,12 @@ pub(super) fn send(
                 "payload_base64": STANDARD.encode(piece),
                 "attributes": {"path": file.path},
             });
+            let number = packages.len() as u64;
+            if !gate.lets_pass(number) {
+                // What is behind it shall not wait with it.
+                let _ = input.flush();
+                gate.wait(number);
+            }
             if writeln!(input, "{line}").is_err() {
                 // It ended early; its exit status and words tell why.
                 break;

@@ -10,15 +10,26 @@ use segmenter_core::port::{Append, AppendReply, Reply, Request};
 use segmenter_redis::{Address, Broker, admin};
 
 use crate::consume::Rate;
-use crate::raw::encode;
-use crate::world::{PAYLOAD_BYTES, World, cpu_seconds, log};
+use crate::raw::Raw;
+use crate::world::{PAYLOAD_BYTES, World, cpu_seconds, log, redis_seconds, xadd};
 
 const PIPELINE: usize = 128;
 
 pub(crate) fn ceiling(world: &World, partitions: u32, messages: usize) -> anyhow::Result<Rate> {
     let logs: Vec<String> = (0..partitions).map(log).collect();
     let payload = [b'x'; PAYLOAD_BYTES];
-    let mut raw = world.raw()?;
+    pipelined(world, world.raw()?, messages, |out, n| {
+        xadd(out, &logs[n % logs.len()], "key-1", &payload)
+    })
+}
+
+/// Any command alone in a pipeline; `command` writes the n-th.
+pub(crate) fn pipelined(
+    world: &World,
+    mut raw: Raw,
+    messages: usize,
+    command: impl Fn(&mut Vec<u8>, usize),
+) -> anyhow::Result<Rate> {
     let mut items = Vec::new();
     let mut out = Vec::new();
     measure(world, messages, || {
@@ -28,19 +39,7 @@ pub(crate) fn ceiling(world: &World, partitions: u32, messages: usize) -> anyhow
             while sent < messages && sent - answered < 2 * PIPELINE {
                 out.clear();
                 for n in sent..(sent + PIPELINE).min(messages) {
-                    let log = &logs[n % logs.len()];
-                    encode(
-                        &mut out,
-                        &[
-                            b"XADD",
-                            log.as_bytes(),
-                            b"*",
-                            b"k",
-                            b"key-1",
-                            b"p",
-                            &payload,
-                        ],
-                    );
+                    command(&mut out, n);
                 }
                 sent = (sent + PIPELINE).min(messages);
                 raw.send(&out)?;
@@ -78,9 +77,10 @@ pub(crate) fn ours(world: &World, partitions: u32, messages: usize) -> anyhow::R
             }
         }
         let each = messages / partitions as usize;
-        let (redis, me) = (world.server.pid(), std::process::id());
+        let mut watch = world.raw()?;
+        let me = std::process::id();
         let (started, redis_before, me_before) =
-            (Instant::now(), cpu_seconds(redis)?, cpu_seconds(me)?);
+            (Instant::now(), redis_seconds(&mut watch)?, cpu_seconds(me)?);
         let mut tasks = tokio::task::JoinSet::new();
         for (key, p) in keys.into_iter().zip(0..partitions) {
             let (broker, stream, uid) = (broker.clone(), stream.clone(), info.uid.clone());
@@ -111,11 +111,13 @@ pub(crate) fn ours(world: &World, partitions: u32, messages: usize) -> anyhow::R
         }
         let seconds = started.elapsed().as_secs_f64();
         let counted = (each * partitions as usize) as f64;
-        Ok(Rate {
-            per_second: counted / seconds,
-            redis_cpu: (cpu_seconds(redis)? - redis_before) / seconds,
-            client_us: (cpu_seconds(me)? - me_before) * 1e6 / counted,
-        })
+        let redis = redis_seconds(&mut watch)? - redis_before;
+        Ok(Rate::of(
+            counted,
+            seconds,
+            redis,
+            cpu_seconds(me)? - me_before,
+        ))
     })
 }
 
@@ -124,14 +126,13 @@ fn measure(
     messages: usize,
     work: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Rate> {
-    let (redis, me) = (world.server.pid(), std::process::id());
+    let mut watch = world.raw()?;
+    let me = std::process::id();
     let (started, redis_before, me_before) =
-        (Instant::now(), cpu_seconds(redis)?, cpu_seconds(me)?);
+        (Instant::now(), redis_seconds(&mut watch)?, cpu_seconds(me)?);
     work()?;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Rate {
-        per_second: messages as f64 / seconds,
-        redis_cpu: (cpu_seconds(redis)? - redis_before) / seconds,
-        client_us: (cpu_seconds(me)? - me_before) * 1e6 / messages as f64,
-    })
+    let redis = redis_seconds(&mut watch)? - redis_before;
+    let me = cpu_seconds(me)? - me_before;
+    Ok(Rate::of(messages as f64, seconds, redis, me))
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::raw::{Item, encode};
-use crate::world::{World, cpu_seconds, log};
+use crate::raw::{Item, Raw, encode};
+use crate::world::{World, cpu_seconds, log, redis_seconds};
 
 /// Messages of one reply over all partitions, about: where FIGURES has the ceiling's best.
 const MESSAGES_A_REPLY: usize = 1_000;
@@ -19,6 +19,20 @@ pub(crate) struct Rate {
     /// Of one core.
     pub(crate) redis_cpu: f64,
     pub(crate) client_us: f64,
+    /// Redis' CPU for one message, in µs.
+    pub(crate) redis_us: f64,
+}
+
+impl Rate {
+    /// Messages, and the seconds that passed, that Redis worked and that the client worked.
+    pub(crate) fn of(messages: f64, seconds: f64, redis: f64, client: f64) -> Rate {
+        Rate {
+            per_second: messages / seconds,
+            redis_cpu: redis / seconds,
+            client_us: client * 1e6 / messages,
+            redis_us: redis * 1e6 / messages,
+        }
+    }
 }
 
 /// XREADGROUP and a batched XACK per partition, two reads in the air, so that Redis never waits for us.
@@ -42,8 +56,8 @@ pub(crate) fn ceiling(world: &World, partitions: u32, messages: usize) -> anyhow
     args.extend(logs.iter().map(|log| log.as_bytes()));
     args.extend(logs.iter().map(|_| &b">"[..]));
     encode(&mut read, &args);
-    let redis = world.server.pid();
-    let (started, redis_before) = (Instant::now(), cpu_seconds(redis)?);
+    let mut watch = world.raw()?;
+    let (started, redis_before) = (Instant::now(), redis_seconds(&mut watch)?);
     let me_before = cpu_seconds(std::process::id())?;
     raw.send(&read)?;
     raw.send(&read)?;
@@ -76,11 +90,9 @@ pub(crate) fn ceiling(world: &World, partitions: u32, messages: usize) -> anyhow
         }
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Rate {
-        per_second: messages as f64 / seconds,
-        redis_cpu: (cpu_seconds(redis)? - redis_before) / seconds,
-        client_us: (cpu_seconds(std::process::id())? - me_before) * 1e6 / messages as f64,
-    })
+    let redis = redis_seconds(&mut watch)? - redis_before;
+    let me = cpu_seconds(std::process::id())? - me_before;
+    Ok(Rate::of(messages as f64, seconds, redis, me))
 }
 
 type Span = std::ops::Range<usize>;
@@ -115,10 +127,21 @@ pub(crate) fn engine(
     world: &World,
     partitions: u32,
     messages: usize,
+    host: Host,
+) -> anyhow::Result<Rate> {
+    engine_until(world, partitions, messages, host, |_| Ok(true))
+}
+
+/// The same; once all is acked, until `done` says so, too.
+pub(crate) fn engine_until(
+    world: &World,
+    partitions: u32,
+    messages: usize,
     mut host: Host,
+    mut done: impl FnMut(&mut Raw) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Rate> {
     let mut raw = world.raw()?;
-    let (redis, pid) = (world.server.pid(), host.0.id());
+    let pid = host.0.id();
     let waiting = Instant::now();
     // The groups come one by one while it starts: no reading before they are all there counts.
     let first = loop {
@@ -133,25 +156,26 @@ pub(crate) fn engine(
         std::thread::sleep(Duration::from_millis(2));
     };
     let (started, redis_before, host_before) =
-        (Instant::now(), cpu_seconds(redis)?, cpu_seconds(pid)?);
+        (Instant::now(), redis_seconds(&mut raw)?, cpu_seconds(pid)?);
+    let (mut read, mut moved) = (first, Instant::now());
     let seconds = loop {
-        let (read, done) = world.acked(&mut raw, partitions, "g")?;
-        let elapsed = started.elapsed();
-        if done && read == messages as u64 {
-            break elapsed.as_secs_f64();
+        let (now_read, acked) = world.acked(&mut raw, partitions, "g")?;
+        if acked && now_read == messages as u64 && done(&mut raw)? {
+            break started.elapsed().as_secs_f64();
         }
         host.alive()?;
-        if elapsed > PATIENCE {
-            bail!("{read} of {messages} were acked after {PATIENCE:?}");
+        if now_read > read {
+            (read, moved) = (now_read, Instant::now());
+        }
+        if moved.elapsed() > PATIENCE {
+            bail!("{read} of {messages} were acked, and no more for {PATIENCE:?}");
         }
         std::thread::sleep(Duration::from_millis(10));
     };
     let counted = (messages as u64 - first) as f64;
-    Ok(Rate {
-        per_second: counted / seconds,
-        redis_cpu: (cpu_seconds(redis)? - redis_before) / seconds,
-        client_us: (cpu_seconds(pid)? - host_before) * 1e6 / counted,
-    })
+    let redis = redis_seconds(&mut raw)? - redis_before;
+    let host = cpu_seconds(pid)? - host_before;
+    Ok(Rate::of(counted, seconds, redis, host))
 }
 
 /// A running host; ends when it is dropped.
@@ -159,14 +183,43 @@ pub(crate) struct Host(pub(crate) Child);
 
 impl Host {
     pub(crate) fn guest(world: &World, guest: &str, stderr: Stdio) -> anyhow::Result<Host> {
+        Host::granted(world, guest, &[], stderr)
+    }
+
+    pub(crate) fn granted(
+        world: &World,
+        guest: &str,
+        grants: &[&str],
+        stderr: Stdio,
+    ) -> anyhow::Result<Host> {
         let module = world.guests.join(format!("{guest}.wasm"));
+        let mut args = vec!["--stream", "bench", "--group", "g"];
+        args.extend(grants.iter().flat_map(|grant| ["--grant", grant]));
         let child = Command::new(&world.segmenter)
             .args(["--format", "json", "run"])
             .arg(module)
-            .args(["--stream", "bench", "--group", "g"])
+            .args(args)
             .env("SEGMENTER_REDIS", world.server.url())
             .stdout(Stdio::null())
             .stderr(stderr)
+            .spawn()?;
+        Ok(Host(child))
+    }
+
+    /// An instance for each message.
+    pub(crate) fn fresh(world: &World, guest: &str) -> anyhow::Result<Host> {
+        let module = world.guests.join(format!("{guest}.wasm"));
+        let config = world.server.dir().join("fresh.toml");
+        let text = format!(
+            "[[handler]]\nname = \"fresh\"\nstream = \"bench\"\ngroup = \"g\"\ninstance = \"fresh\"\nmodule = {module:?}\n"
+        );
+        std::fs::write(&config, text)?;
+        let child = Command::new(&world.segmenter)
+            .args(["--format", "json", "run", "-c"])
+            .arg(config)
+            .env("SEGMENTER_REDIS", world.server.url())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()?;
         Ok(Host(child))
     }

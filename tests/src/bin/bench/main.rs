@@ -1,25 +1,25 @@
 //! The benchmark: each row beside its ceiling, measured in the same run, in one table. `cargo xtask bench`
 //! sets up what it needs. Figures of one run are comparable; those of two runs are not.
+//!
+//! What state, emits and fresh instances cost, and what exactly is compared with what, is in `effects`.
 
 mod append;
 mod consume;
+mod effects;
 mod latency;
 mod native;
 mod raw;
+mod report;
 mod world;
 
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::Context;
-use serde_json::json;
-
 use consume::{Host, Rate};
 use latency::Latency;
+use report::{CEILING_CPU_MIN, Row, median, median_rate, plain, rate_row};
 use world::World;
 
-/// Redis must have been the limit, else the ceiling is ours and not Redis'.
-const CEILING_CPU_MIN: f64 = 0.90;
 const CEILING_TRIES: usize = 4;
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -27,40 +27,57 @@ struct Args {
     messages: usize,
     rounds: usize,
     seconds: u64,
+    /// One kind of rows alone: nothing is written then, and only what was measured is judged.
+    only: Option<String>,
 }
 
-struct Row {
-    name: &'static str,
-    partitions: u32,
-    value: f64,
-    unit: &'static str,
-    ratio: Option<f64>,
-    redis_cpu: Option<f64>,
-    client_us: Option<f64>,
-    note: String,
-}
+const KINDS: [&str; 4] = ["consume", "append", "latency", "idle"];
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let result = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["native-host", url] => native::host(url).map(|()| true),
-        [] => run(&Args {
-            messages: 600_000,
-            rounds: 3,
-            seconds: 6,
-        }),
-        ["--quick"] => run(&Args {
-            messages: 60_000,
-            rounds: 1,
-            seconds: 2,
-        }),
-        _ => {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, url] = &given[..]
+        && word == "native-host"
+    {
+        return ended(native::host(url).map(|()| true));
+    }
+    match parse(&given) {
+        Some(args) => ended(run(&args)),
+        None => {
             eprintln!(
-                "usage: bench [--quick]\n--quick: a tenth of the messages, one round; to see whether it works"
+                "usage: bench [--quick] [--only {}]\n\
+                 --quick: a tenth of the messages, one round; to see whether it works\n\
+                 --only: one kind of rows, which are not written to target/bench.json",
+                KINDS.join("|")
             );
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
+    }
+}
+
+fn parse(given: &[String]) -> Option<Args> {
+    let mut args = Args {
+        messages: 600_000,
+        rounds: 3,
+        seconds: 6,
+        only: None,
     };
+    let mut given = given.iter().map(String::as_str);
+    while let Some(flag) = given.next() {
+        match flag {
+            "--quick" => {
+                (args.messages, args.rounds, args.seconds) = (60_000, 1, 2);
+            }
+            "--only" => {
+                let kind = given.next().filter(|kind| KINDS.contains(kind))?;
+                args.only = Some(kind.to_owned());
+            }
+            _ => return None,
+        }
+    }
+    Some(args)
+}
+
+fn ended(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -81,15 +98,26 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         args.rounds
     );
     let mut rows = Vec::new();
+    let wanted = |kind: &str| args.only.as_ref().is_none_or(|only| only == kind);
     for partitions in [8, 64] {
-        consume_rows(&world, args, partitions, &mut rows)?;
-        append_rows(&world, args, partitions, &mut rows)?;
-        latency_rows(&world, args, partitions, &mut rows)?;
-        idle_row(&world, partitions, &mut rows)?;
+        if wanted("consume") {
+            consume_rows(&world, args, partitions, &mut rows)?;
+        }
+        if wanted("append") {
+            append_rows(&world, args, partitions, &mut rows)?;
+        }
+        if wanted("latency") {
+            latency_rows(&world, args, partitions, &mut rows)?;
+        }
+        if wanted("idle") {
+            idle_row(&world, partitions, &mut rows)?;
+        }
     }
-    table(&rows);
-    write(&rows)?;
-    Ok(verdicts(&rows))
+    report::table(&rows);
+    if args.only.is_none() {
+        report::write(&rows)?;
+    }
+    Ok(report::verdicts(&rows, args.only.as_deref()))
 }
 
 fn consume_rows(
@@ -103,6 +131,7 @@ fn consume_rows(
         world.fill(partitions, args.messages)
     };
     let (mut ceilings, mut natives, mut guests) = (Vec::new(), Vec::new(), Vec::new());
+    let mut effects = Vec::new();
     for round in 1..=args.rounds {
         progress(&format!(
             "consume, {partitions} partitions, round {round} of {}",
@@ -129,7 +158,9 @@ fn consume_rows(
         )?);
         backlog()?;
         let host = Host::guest(world, "noop", Stdio::null())?;
-        guests.push(consume::engine(world, partitions, args.messages, host)?);
+        let guest = consume::engine(world, partitions, args.messages, host)?;
+        guests.push(guest);
+        effects.push(effects::round(world, partitions, args.messages, guest)?);
     }
     let ceiling = median_rate(&mut ceilings);
     rows.push(rate_row("ceiling_consume", partitions, ceiling, None));
@@ -145,6 +176,7 @@ fn consume_rows(
         median_rate(&mut guests),
         Some(ceiling),
     ));
+    effects::rows(&effects, partitions, ceiling, rows);
     Ok(())
 }
 
@@ -238,44 +270,6 @@ fn idle_row(world: &World, partitions: u32, rows: &mut Vec<Row>) -> anyhow::Resu
     Ok(())
 }
 
-fn plain(name: &'static str, partitions: u32, value: f64, unit: &'static str) -> Row {
-    Row {
-        name,
-        partitions,
-        value,
-        unit,
-        ratio: None,
-        redis_cpu: None,
-        client_us: None,
-        note: String::new(),
-    }
-}
-
-fn rate_row(name: &'static str, partitions: u32, rate: Rate, ceiling: Option<Rate>) -> Row {
-    let invalid = name == "ceiling_consume" && rate.redis_cpu < CEILING_CPU_MIN;
-    Row {
-        ratio: ceiling.map(|ceiling| rate.per_second / ceiling.per_second),
-        redis_cpu: Some(rate.redis_cpu),
-        client_us: Some(rate.client_us),
-        note: if invalid {
-            "INVALID: Redis was not the limit".to_owned()
-        } else {
-            String::new()
-        },
-        ..plain(name, partitions, rate.per_second, "messages/s")
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn median_rate(rates: &mut [Rate]) -> Rate {
-    rates.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    rates[rates.len() / 2]
-}
-
 fn progress(what: &str) {
     eprintln!("▸ {what}");
 }
@@ -293,103 +287,4 @@ fn server_version(world: &World) -> anyhow::Result<String> {
         Some(version) => format!("Valkey {version}"),
         None => format!("Redis {}", field("redis_version:").unwrap_or("?")),
     })
-}
-
-fn table(rows: &[Row]) {
-    println!(
-        "\n{:<22} {:>10} {:>12}  {:<11} {:>6} {:>10} {:>13}",
-        "NAME", "PARTITIONS", "VALUE", "UNIT", "RATIO", "REDIS CPU", "CLIENT µs/msg"
-    );
-    for row in rows {
-        let value = if row.value >= 1_000.0 {
-            format!("{:.0}", row.value)
-        } else {
-            format!("{:.3}", row.value)
-        };
-        let ratio = row.ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
-        let cpu = row
-            .redis_cpu
-            .map_or("-".to_owned(), |c| format!("{:.0} %", c * 100.0));
-        let client = row
-            .client_us
-            .map_or("-".to_owned(), |us| format!("{us:.2}"));
-        let line = format!(
-            "{:<22} {:>10} {value:>12}  {:<11} {ratio:>6} {cpu:>10} {client:>13}  {}",
-            row.name, row.partitions, row.unit, row.note
-        );
-        println!("{}", line.trim_end());
-    }
-}
-
-fn write(rows: &[Row]) -> anyhow::Result<()> {
-    let list: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "name": row.name,
-                "partitions": row.partitions,
-                "value": row.value,
-                "unit": row.unit,
-                "ratio": row.ratio,
-            })
-        })
-        .collect();
-    let target = std::env::var_os("SEGMENTER_TARGET").unwrap_or_else(|| "target".into());
-    let path = std::path::Path::new(&target).join("bench.json");
-    let text = serde_json::to_string_pretty(&list)? + "\n";
-    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-}
-
-/// What issue 2 asks for.
-fn verdicts(rows: &[Row]) -> bool {
-    let row = |name: &str, partitions: u32| {
-        rows.iter()
-            .find(|row| row.name == name && row.partitions == partitions)
-    };
-    let ratio = |name, partitions| {
-        row(name, partitions)
-            .and_then(|row| row.ratio)
-            .unwrap_or(f64::NAN)
-    };
-    let value = |name, partitions| row(name, partitions).map_or(f64::NAN, |row| row.value);
-    let valid = rows.iter().all(|row| row.note.is_empty());
-    let checks = [
-        (
-            "Redis was the limit of every ceiling_consume".to_owned(),
-            valid,
-        ),
-        (
-            format!(
-                "the guest at 8 partitions reaches 0.3 of the ceiling: {:.2}",
-                ratio("engine_guest", 8)
-            ),
-            ratio("engine_guest", 8) >= 0.3,
-        ),
-        (
-            format!(
-                "64 idle partitions cost at most 10 requests/s: {:.1}",
-                value("idle_requests_per_s", 64)
-            ),
-            value("idle_requests_per_s", 64) <= 10.0,
-        ),
-        (
-            format!(
-                "p99 at 1,000/s, 8 partitions, is at most 4 times the raw one: {:.2}",
-                ratio("latency_p99", 8)
-            ),
-            ratio("latency_p99", 8) <= 4.0,
-        ),
-        (
-            format!(
-                "p99 at 1,000/s, 64 partitions, is at most 4 times the raw one: {:.2}",
-                ratio("latency_p99", 64)
-            ),
-            ratio("latency_p99", 64) <= 4.0,
-        ),
-    ];
-    println!();
-    for (what, holds) in &checks {
-        println!("{}  {what}", if *holds { "PASS" } else { "FAIL" });
-    }
-    checks.iter().all(|(_, holds)| *holds)
 }

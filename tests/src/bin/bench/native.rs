@@ -6,7 +6,6 @@ use segmenter::host::{CallLimits, Handler, Instance, Plan, serve_native};
 use segmenter::output::Format;
 use segmenter_core::effects::Effects;
 use segmenter_core::lease::Epoch;
-use segmenter_core::limits;
 use segmenter_core::message::Message;
 use segmenter_core::names::{Partition, StreamId, Version};
 use segmenter_core::outcome::Outcome;
@@ -30,6 +29,9 @@ impl Handler for Noop {
     fn tenure(&self, _: Partition, _: Epoch) {}
     async fn instantiate(&self, _: &()) -> Result<Noop, String> {
         Ok(Noop(self.0.clone()))
+    }
+    async fn shadow(&self, tenure: &()) -> Result<Noop, String> {
+        self.instantiate(tenure).await
     }
 }
 
@@ -62,7 +64,6 @@ pub(crate) fn host(url: &str) -> anyhow::Result<()> {
             session_timeout: segmenter::config::SESSION_TIMEOUT,
             drain_timeout: Duration::from_secs(10),
             retry: segmenter::config::BACKOFF,
-            payload_max: limits::PAYLOAD_BYTES_MAX,
             emit: Default::default(),
         };
         serve_native(broker, plan, Noop("native".parse()?), Format::Json).await?;

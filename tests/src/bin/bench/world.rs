@@ -39,14 +39,37 @@ impl World {
         Raw::connect(self.server.port())
     }
 
+    /// As the user that the host is: what that one may do is looked up at each command.
+    pub(crate) fn raw_as_host(&self) -> anyhow::Result<Raw> {
+        let url = self.server.url();
+        let login = url
+            .strip_prefix("redis://")
+            .and_then(|rest| rest.split_once('@'))
+            .and_then(|(login, _)| login.split_once(':'));
+        let (user, password) = login.context("the host has a user of its own")?;
+        let mut raw = self.raw()?;
+        raw.command(&["AUTH", user, password])?;
+        Ok(raw)
+    }
+
     /// An empty server with the stream `bench`.
     pub(crate) fn create(&self, partitions: u32, capacity: usize) -> anyhow::Result<()> {
         self.raw()?.command(&["FLUSHALL"])?;
+        self.also("bench", partitions, capacity)
+    }
+
+    /// One more stream.
+    pub(crate) fn also(
+        &self,
+        stream: &str,
+        partitions: u32,
+        capacity: usize,
+    ) -> anyhow::Result<()> {
         let status = Command::new(&self.segmenter)
             .args([
                 "stream",
                 "create",
-                "bench",
+                stream,
                 "--partitions",
                 &partitions.to_string(),
             ])
@@ -70,21 +93,9 @@ impl World {
         let mut out = Vec::new();
         let mut in_air = 0;
         for n in 0..messages {
-            let key = format!("key-{}", n % 10_007);
+            let key = key(n);
             let partition = partitioner::partition(&key, shape);
-            let log = &logs[partition.0 as usize];
-            encode(
-                &mut out,
-                &[
-                    b"XADD",
-                    log.as_bytes(),
-                    b"*",
-                    b"k",
-                    key.as_bytes(),
-                    b"p",
-                    &payload,
-                ],
-            );
+            xadd(&mut out, &logs[partition.0 as usize], &key, &payload);
             in_air += 1;
             if in_air == FILL_PIPELINE || n + 1 == messages {
                 raw.send(&out)?;
@@ -132,8 +143,37 @@ impl World {
     }
 }
 
+/// How many keys there are.
+pub(crate) const KEYS: usize = 10_007;
+
+/// Of the n-th message.
+pub(crate) fn key(n: usize) -> String {
+    format!("key-{}", n % KEYS)
+}
+
+/// One entry of our shape.
+pub(crate) fn xadd(out: &mut Vec<u8>, log: &str, key: &str, payload: &[u8]) {
+    let (log, key) = (log.as_bytes(), key.as_bytes());
+    encode(out, &[b"XADD", log, b"*", b"k", key, b"p", payload]);
+}
+
 pub(crate) fn log(partition: u32) -> String {
     format!("seg:{{default/bench/{partition}}}:log")
+}
+
+/// Seconds of CPU that the server took so far, by its own account: getrusage, so reading, parsing, scripts
+/// and answers are all in it. `INFO commandstats` leaves out what surrounds a command, and /proc counts
+/// hundredths of a second.
+pub(crate) fn redis_seconds(raw: &mut Raw) -> anyhow::Result<f64> {
+    let info = raw.command(&["INFO", "cpu"])?;
+    let info = raw.string(&info[0]);
+    let field = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name));
+        value
+            .and_then(|value| value.trim().parse::<f64>().ok())
+            .with_context(|| format!("INFO does not tell {name}"))
+    };
+    Ok(field("used_cpu_user:")? + field("used_cpu_sys:")?)
 }
 
 /// Seconds of CPU that a process took so far.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use segmenter_core::effects::Emit;
-use segmenter_core::message::EntryId;
+use segmenter_core::lease::Attempts;
+use segmenter_core::limits;
+use segmenter_core::message::{Content, EntryId};
 use segmenter_core::port::{Commit, CommitReply, Failure, Stamped};
 
 use crate::conformance::scene::message;
@@ -131,6 +133,46 @@ pub fn emitted_messages_wait_in_the_outbox_in_the_order_of_their_stamps(subject:
     };
     committed(&mut scene, &mut next, commit);
     assert_eq!(scene.outbox(), [emits, vec![more]].concat());
+}
+
+pub fn emitted_messages_that_differ_in_target_and_attributes_keep_their_order(
+    subject: &mut dyn Subject,
+) {
+    let mut scene = Scene::with_group(subject, 10);
+    let ids = scene.append(1);
+    let mut held = scene.acquire("a");
+    // Target and number of attributes of each: both change, one at a time and together.
+    let unlike = [("x", 0), ("x", 0), ("x", 2), ("y", 2), ("y", 0), ("x", 1)];
+    let emits = (1..).zip(unlike).map(|(seq, (to, attributes))| {
+        let named = (0..attributes).map(|n| (format!("a{n}"), format!("{seq}")));
+        let payload = seq.to_string().into_bytes();
+        let content = Content::new("k", payload, named.collect(), limits::PAYLOAD_BYTES_MAX);
+        let to = to.parse().expect("a name");
+        let content = content.expect("a message");
+        let emit = Emit { to, content };
+        Stamped {
+            emit,
+            ..stamped(&held, seq)
+        }
+    });
+    let emits: Vec<_> = emits.collect();
+    let attempts = Some(Attempts {
+        id: ids[0],
+        failed: 2,
+        version: "v1".parse().expect("a name"),
+    });
+    let commit = Commit {
+        state: changes(&[("gone", None), ("n", value("1"))]),
+        emits: emits.clone(),
+        attempts: attempts.clone(),
+        ..scene.commit_of(&held, held.acked, 0)
+    };
+    committed(&mut scene, &mut held, commit);
+    assert_eq!(scene.outbox(), emits);
+    assert_eq!(scene.state().len(), 1);
+    // What follows them in the request arrived, too.
+    scene.release(held.fence());
+    assert_eq!(scene.acquire("b").attempts, attempts);
 }
 
 pub fn a_fenced_commit_changes_no_state_and_emits_nothing(subject: &mut dyn Subject) {

@@ -3,6 +3,7 @@
 
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
+use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::{Sender, Uid};
 use segmenter_core::port::{
@@ -82,6 +83,48 @@ pub fn what_a_source_sends_again_is_there_already(subject: &mut dyn Subject) {
     assert_eq!(payloads(&mut scene), ["1", "1", "2", "1"]);
 }
 
+pub fn messages_of_a_source_that_differ_in_their_fields_arrive_whole(subject: &mut dyn Subject) {
+    let mut scene = Scene::new(subject, 1, 100);
+    assert_eq!(accepted(&mut scene, "a", &[stamp(1, 2)]), [true]);
+    // Number of attributes of each, and whether it is for one group only.
+    let unlike = [
+        (0, false),
+        (0, false),
+        (2, false),
+        (1, true),
+        (2, false),
+        (0, true),
+    ];
+    let messages = (1..).zip(unlike).map(|(seq, (attributes, only))| {
+        let named = (0..attributes).map(|n| (format!("a{n}"), format!("{seq}")));
+        let payload = seq.to_string().into_bytes();
+        let content = Content::new("k", payload, named.collect(), limits::PAYLOAD_BYTES_MAX);
+        Sourced {
+            stamp: stamp(1, seq),
+            content: content.expect("a message"),
+            only: only.then(|| group("billing")),
+        }
+    });
+    let messages: Vec<_> = messages.collect();
+    let reply = append_from(&mut scene, "a", messages.clone());
+    let AppendFromReply::Accepted { ids } = reply else {
+        panic!("{reply:?}");
+    };
+    // The first two were there already.
+    let new: Vec<_> = ids.iter().map(Option::is_some).collect();
+    assert_eq!(new, [false, false, true, true, true, true]);
+    let log = scene.subject.log(&scene.stream.clone(), P0);
+    for (entry, sent) in log.into_iter().skip(1).zip(&messages[2..]) {
+        match entry::decode(entry, usize::MAX) {
+            Entry::Ours { content, only, .. } => {
+                assert_eq!((&content, &only), (&sent.content, &sent.only));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(scene.log_ids().len(), 5);
+}
+
 pub fn a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing(
     subject: &mut dyn Subject,
 ) {
@@ -98,6 +141,57 @@ pub fn a_target_that_lost_what_its_source_knows_to_be_there_takes_nothing(
     let reply = append_after(&mut scene, "a", Some(a), sourced(&[b, c]));
     assert!(matches!(reply, AppendFromReply::Accepted { ids } if ids.len() == 2));
     assert_eq!(scene.log_ids().len(), 3);
+}
+
+/// Answers the stamps' fate as [`accepted`] does, or nothing if there are too many producers.
+fn produced(scene: &mut Scene<'_>, producer: &str, numbers: &[u64]) -> Option<Vec<bool>> {
+    let stamps: Vec<_> = numbers.iter().map(|n| stamp(0, *n)).collect();
+    let request = Request::AppendFrom(AppendFrom {
+        stream: scene.stream.clone(),
+        uid: scene.uid.clone(),
+        partition: P0,
+        source: Sender::producer(&producer.parse().expect("a name")),
+        after: None,
+        messages: sourced(&stamps),
+    });
+    match scene.subject.execute(request) {
+        Ok(Reply::AppendFrom(AppendFromReply::Accepted { ids })) => {
+            Some(ids.iter().map(Option::is_some).collect())
+        }
+        Ok(Reply::AppendFrom(AppendFromReply::Crowded)) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn a_producers_numbers_are_its_own(subject: &mut dyn Subject) {
+    let mut scene = Scene::new(subject, 1, 100);
+    let mut of = |producer, numbers: &[u64]| produced(&mut scene, producer, numbers).expect("room");
+    assert_eq!(of("a", &[0]), [true]);
+    assert_eq!(of("a", &[0, 3, 4]), [false, true, true]);
+    // What it left out is not above what it sent.
+    assert_eq!(of("a", &[1, 2, 5]), [false, false, true]);
+    assert_eq!(of("b", &[u64::MAX - 1]), [true]);
+    assert_eq!(of("b", &[u64::MAX, u64::MAX]), [true, false]);
+    for name in ["protocol", "producers", "producer"] {
+        assert_eq!(of(name, &[1, 1]), [true, false]);
+    }
+    assert_eq!(scene.log_ids().len(), 9);
+}
+
+pub fn a_partition_remembers_so_many_producers_and_no_more(subject: &mut dyn Subject) {
+    let most = limits::PRODUCERS_MAX;
+    let mut scene = Scene::new(subject, 1, 2 * most);
+    assert_eq!(accepted(&mut scene, "outbox", &[stamp(1, 1)]), [true]);
+    for n in 0..most {
+        let one = produced(&mut scene, &format!("p{n}"), &[7]);
+        assert_eq!(one, Some(vec![true]), "{n}");
+    }
+    assert_eq!(produced(&mut scene, "one-more", &[7]), None);
+    // Those that it knows go on, and outboxes are not counted.
+    let known = produced(&mut scene, "p3", &[7, 8]);
+    assert_eq!(known, Some(vec![false, true]));
+    assert_eq!(accepted(&mut scene, "another", &[stamp(1, 1)]), [true]);
+    assert_eq!(scene.log_ids().len() as u64, most + 3);
 }
 
 pub fn an_append_from_a_source_tells_ids_and_lies_there_whole(subject: &mut dyn Subject) {
@@ -343,12 +437,14 @@ fn redrive(scene: &mut Scene<'_>, letters: &[(EntryId, &str, bool)]) -> RedriveR
         dead_id: *dead_id,
         to: to.parse().expect("a name"),
         only: *only,
+        emitted: false,
     });
     let request = Request::Redrive(Redrive {
         stream: scene.stream.clone(),
         uid: scene.uid.clone(),
         partition: P0,
         group: scene.group.clone(),
+        source: None,
         letters: letters.collect(),
     });
     match scene.subject.execute(request) {

@@ -31,6 +31,35 @@ pub fn another_shape_is_refused_and_told(subject: &mut dyn Subject) {
     }
 }
 
+pub fn a_payload_limit_is_part_of_the_shape(subject: &mut dyn Subject) {
+    let limited = |bytes| shape(1, 10).with_payload_max(bytes).expect("a shape");
+    let mut scene = Scene::bare(subject);
+    let made = scene.register("uid-1", limited(7), None);
+    assert!(
+        matches!(made, RegisterReply::Registered { existed: false, .. }),
+        "{made:?}"
+    );
+    let found = scene.register("uid-2", limited(7), None);
+    assert!(
+        matches!(found, RegisterReply::Registered { existed: true, .. }),
+        "{found:?}"
+    );
+    for other in [limited(8), shape(1, 10)] {
+        let reply = scene.register("uid-2", other, None);
+        assert_eq!(reply, RegisterReply::ShapeDiffers { found: limited(7) });
+    }
+    // The default is what a stream has that was registered without.
+    scene.recreate("uid-3", shape(1, 10));
+    let found = scene.register("uid-4", limited(1_048_576), None);
+    assert!(
+        matches!(found, RegisterReply::Registered { existed: true, .. }),
+        "{found:?}"
+    );
+    let reply = scene.register("uid-4", limited(7), None);
+    let found = shape(1, 10);
+    assert_eq!(reply, RegisterReply::ShapeDiffers { found });
+}
+
 pub fn a_stream_that_is_being_deleted_is_not_registered(subject: &mut dyn Subject) {
     let mut scene = Scene::new(subject, 2, 10);
     let stream = scene.stream.clone();

@@ -1,11 +1,11 @@
 //! A stream that other programs write, bound as it is: handled like any other, and never changed.
 
 use segmenter_core::entry::Fields;
-use segmenter_core::message::EntryId;
+use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::Sender;
 use segmenter_core::port::{
     AppendFrom, AppendReply, CommitReply, DeadLetter, DeleteGroupReply, EnsureGroupReply, Position,
-    Redrive, Redriven, RegisterReply, Request, ResumeReply, Sourced,
+    Redrive, RedriveReply, Redriven, RegisterReply, Reply, Request, ResumeReply, Sourced,
 };
 use segmenter_core::source::Source;
 
@@ -135,10 +135,12 @@ pub fn nothing_is_appended_to_what_others_write(subject: &mut dyn Subject) {
         uid,
         partition: P0,
         group: group("billing"),
+        source: Some(events()),
         letters: vec![Redriven {
             dead_id: id(1),
             to: stream.stream.clone(),
             only: true,
+            emitted: false,
         }],
     });
     refusals.push(scene.subject.execute(back).map(|_| ()));
@@ -177,6 +179,91 @@ pub fn dead_letters_seek_and_skip_are_as_in_any_stream(subject: &mut dyn Subject
     assert_eq!(scene.seek(Position::From(id(2))), (id(1), 1));
     assert_eq!(scene.lag(), Some(2));
     assert_eq!(theirs(&mut scene), [id(1), id(2), id(3)]);
+}
+
+pub fn dead_letters_go_on_to_a_stream_of_ours_under_our_names(subject: &mut dyn Subject) {
+    let text = |text: &str| text.as_bytes().to_vec();
+    let fields = |pairs: &[(&str, &str)]| -> Fields {
+        pairs.iter().map(|(n, v)| (text(n), text(v))).collect()
+    };
+    let mut scene = bound(subject, 5);
+    scene.ensure("billing");
+    let held = scene.acquire("one");
+    let letters = [
+        // In the order in which they wrote it; names that are ours are theirs here.
+        fields(&[
+            ("#g", "1"),
+            ("body", "b"),
+            ("k", "2"),
+            ("user", "u"),
+            ("@x", "3"),
+        ]),
+        fields(&[("body", "without a key")]),
+        // A handler emitted it.
+        fields(&[
+            ("#to", "gone"),
+            ("k", "key"),
+            ("p", "payload"),
+            ("@user", "u"),
+        ]),
+        fields(&[("body", "stays")]),
+    ];
+    let letter = |(n, fields): (u64, &Fields)| DeadLetter {
+        id: id(n),
+        reason: "no".to_owned(),
+        attempts: 1,
+        version: "v1".to_owned(),
+        fields: fields.clone(),
+    };
+    let mut commit = scene.commit_of(&held, id(4), 4);
+    commit.dead = (1..).zip(&letters).map(letter).collect();
+    assert_eq!(scene.send(commit), Ok(CommitReply::Committed { read: 4 }));
+    let (stream, billing) = (scene.stream.clone(), scene.group.clone());
+    let dead_ids = scene.subject.dead_ids(&stream, P0, &billing);
+    let redriven = |n: usize, emitted| Redriven {
+        dead_id: dead_ids[n],
+        to: "retries".parse().expect("a name"),
+        only: false,
+        emitted,
+    };
+    let request = Request::Redrive(Redrive {
+        stream: stream.clone(),
+        uid: scene.uid.clone(),
+        partition: P0,
+        group: billing.clone(),
+        source: Some(events()),
+        letters: vec![redriven(0, false), redriven(1, false), redriven(2, true)],
+    });
+    let moved = scene.subject.execute(request);
+    assert!(
+        matches!(&moved, Ok(Reply::Redrive(RedriveReply::Moved { letters, .. })) if letters.len() == 3),
+        "{moved:?}"
+    );
+    let content = |key: &str, payload: &str, attributes: &[(&str, &str)]| {
+        let attributes = attributes
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Content::new(key, text(payload), attributes.collect(), 100).expect("a message")
+    };
+    let expected = [
+        content("u", "b", &[("#g", "1"), ("k", "2"), ("@x", "3")]),
+        content("", "without a key", &[]),
+        content("key", "payload", &[("user", "u")]),
+    ];
+    let out = scene.outbox();
+    let found: Vec<_> = out
+        .into_iter()
+        .map(|s| (s.emit.to, s.emit.content))
+        .collect();
+    let expected = expected.map(|content| ("retries".parse().expect("a name"), content));
+    assert_eq!(found, expected);
+    let left = scene.subject.dead_ids(&stream, P0, &billing);
+    assert_eq!(left, [dead_ids[3]]);
+    assert_eq!(
+        theirs(&mut scene).len(),
+        5,
+        "what others write is as it was"
+    );
 }
 
 pub fn groups_of_others_are_left_as_they_are(subject: &mut dyn Subject) {

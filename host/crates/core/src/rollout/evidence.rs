@@ -1,6 +1,8 @@
 //! What hosts report of a handler, and what all reports together say of a candidate. It must not know how
 //! reports travel, nor when a verdict follows from them.
 
+use std::fmt;
+
 use super::judge::{Evidence, Tally};
 use crate::limits;
 use crate::names::{GroupName, StreamName, Version};
@@ -18,15 +20,15 @@ pub enum Candidacy {
     Refused(String),
 }
 
-/// Messages that a shadow handled beside the current version: how often they did the same, and if not, in
-/// what they differed first (outcome before emitted messages before state).
+/// Calls of a shadow beside the current version's: how often both did the same, and if not, in what they
+/// differed first (outcome before emitted messages before state).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Differences {
     pub same: u64,
     pub outcome: u64,
     pub emitted: u64,
     pub state: u64,
-    /// One of those that differed, for people; empty: none did.
+    /// The first that differed, for people; empty: none did.
     pub example: String,
 }
 
@@ -46,6 +48,31 @@ impl Differences {
         self.outcome
             .saturating_add(self.emitted)
             .saturating_add(self.state)
+    }
+}
+
+impl fmt::Display for Differences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Differences {
+            same,
+            outcome,
+            emitted,
+            state,
+            example,
+        } = self;
+        let differed = self.differed();
+        write!(f, "{same} calls the same, {differed} different")?;
+        if differed == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            " (outcome {outcome}, emitted messages {emitted}, state {state})"
+        )?;
+        match example.as_str() {
+            "" => Ok(()),
+            example => write!(f, ", such as {example}"),
+        }
     }
 }
 
@@ -91,6 +118,16 @@ pub fn evidence(hosts: &[Heard], revision: u64) -> Evidence {
         }
     }
     evidence
+}
+
+/// What all hosts found of the shadow of this revision. Also those that were not heard of for a while: what
+/// once differed did.
+pub fn differences(hosts: &[Heard], revision: u64) -> Differences {
+    let found = hosts.iter().map(|heard| &heard.report);
+    let found = found.filter(|report| revision != 0 && report.revision == revision);
+    found.fold(Differences::default(), |all, report| {
+        all.plus(report.differences.clone())
+    })
 }
 
 /// Whether a host that was heard of so long ago still counts.
@@ -191,21 +228,63 @@ mod tests {
     }
 
     #[test]
+    fn what_a_shadow_found_is_added_up_over_the_hosts_of_its_revision() {
+        let found = |revision, same, state, example: &str| Heard {
+            host: "a".parse().unwrap(),
+            age: limits::REPORT_KEPT,
+            report: HostReport {
+                revision,
+                differences: Differences {
+                    same,
+                    state,
+                    example: example.to_owned(),
+                    ..Differences::default()
+                },
+                ..report()
+            },
+        };
+        let hosts = [
+            found(REVISION, 5, 0, ""),
+            found(REVISION, 2, 1, "x"),
+            found(REVISION, 0, 2, "y"),
+            found(2, 9, 9, "old"),
+            found(0, 9, 9, "a file"),
+        ];
+        let all = differences(&hosts, REVISION);
+        assert_eq!(
+            all.to_string(),
+            "7 calls the same, 3 different (outcome 0, emitted messages 0, state 3), such as x"
+        );
+        assert_eq!(differences(&hosts, 0), Differences::default());
+        assert_eq!(
+            Differences::default().to_string(),
+            "0 calls the same, 0 different"
+        );
+    }
+
+    fn report() -> HostReport {
+        HostReport {
+            stream: "orders".parse().unwrap(),
+            group: "billing".parse().unwrap(),
+            revision: REVISION,
+            current: "v1".parse().unwrap(),
+            refused: None,
+            candidacy: Candidacy::Loaded,
+            candidate: Tally::default(),
+            rest: Tally::default(),
+            live_versions: 1,
+            differences: Differences::default(),
+        }
+    }
+
+    #[test]
     fn the_first_refusal_is_told_with_its_host() {
         let mut heard = Heard {
             host: "b".parse().unwrap(),
             age: Duration::ZERO,
             report: HostReport {
-                stream: "orders".parse().unwrap(),
-                group: "billing".parse().unwrap(),
-                revision: REVISION,
-                current: "v1".parse().unwrap(),
-                refused: None,
                 candidacy: Candidacy::Refused("it imports x".to_owned()),
-                candidate: Tally::default(),
-                rest: Tally::default(),
-                live_versions: 1,
-                differences: Differences::default(),
+                ..report()
             },
         };
         let b = heard.clone();

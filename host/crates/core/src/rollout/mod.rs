@@ -16,6 +16,7 @@
 //!   counts against it only if the current version does better.
 //! - What is wanted is followed as answered, also with a lower revision: Redis may have gone back.
 
+mod compare;
 mod evidence;
 mod follower;
 mod judge;
@@ -25,7 +26,8 @@ use crate::consumer::By;
 use crate::names::Version;
 use crate::time::Time;
 
-pub use evidence::{Candidacy, Differences, HostReport, evidence, is_fresh};
+pub use compare::{Difference, compare};
+pub use evidence::{Candidacy, Differences, HostReport, differences, evidence, is_fresh};
 pub use follower::{Command, Event, Follower, Loading, Progress, TRIAL_MIN};
 pub use judge::{
     Evidence, OVERRULED_MIN, OVERRULED_PERCENT, SLOWER_BY, SLOWER_CALLS_MIN, SLOWER_TIMES, Tally,

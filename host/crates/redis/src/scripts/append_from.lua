@@ -3,12 +3,15 @@
 -- last stamp of the source is there already. The last stamp moves in the same script as the entries.
 -- KEYS: 1 meta, 2 log, 3 last stamp of each source
 -- ARGV: 1 uid, 2 prefix of lease keys, 3 source, 4 a stamp of it that is there for sure, or '',
---       5 number of messages,
---       then for each message: stamp, bytes, number of fields, and name, value of each
--- Returns: 'gone', 'behind' (that stamp is not there any more), or for each accepted message its id, or '' if it was there already
+--       5 producers that may be remembered, or '' (it is no producer, and not counted),
+--       6 bytes of the largest message, 7 number of messages, then runs of them, each:
+--       number of messages, number of fields besides key and payload that each of them has,
+--       and for each: stamp, key, payload, and name, value of each such field
+-- Returns: 'gone', 'behind' (that stamp is not there any more), 'crowded' (it would be one producer too
+--   many), or for each accepted message its id, or '' if it was there already
 local err, meta = read_hash(KEYS[1], 'uid', 'capacity', 'largest')
 if err then return err end
-local err2, from = read_hash(KEYS[3], ARGV[3])
+local err2, from = read_hash(KEYS[3], ARGV[3], 'producers')
 if err2 then return err2 end
 if meta[1] ~= ARGV[1] then return 'gone' end
 if ARGV[4] ~= '' and (not from[1] or id_less(from[1], ARGV[4])) then return 'behind' end
@@ -16,16 +19,27 @@ local length = redis.pcall('XLEN', KEYS[2])
 if type(length) == 'table' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is not a stream')
 end
--- Where each message begins among the arguments, and which are new.
-local starts, at, last = {}, 6, from[1]
-local new = 0
-for i = 1, tonumber(ARGV[5]) do
-  starts[i] = at
-  if not last or id_less(last, ARGV[at]) then
-    last = ARGV[at]
-    new = new + 1
+local newcomer = ARGV[5] ~= '' and not from[1]
+local producers = tonumber(from[2] or '0') or 0
+if newcomer and producers >= tonumber(ARGV[5]) then return 'crowded' end
+-- Where each message that is new begins among the arguments, and where each ends.
+local wanted, starts, ends = tonumber(ARGV[7]), {}, {}
+local count, at, last, new = 0, 8, from[1], 0
+while count < wanted do
+  local width = 3 + 2 * tonumber(ARGV[at + 1])
+  local run_end = at + 2 + width * tonumber(ARGV[at])
+  at = at + 2
+  while at < run_end do
+    count = count + 1
+    local stamp = ARGV[at]
+    if not last or id_less(last, stamp) then
+      starts[count], last, new = at, stamp, new + 1
+    else
+      starts[count] = false
+    end
+    at = at + width
+    ends[count] = at - 1
   end
-  at = at + 3 + 2 * tonumber(ARGV[at + 2])
 end
 local room = tonumber(meta[2]) - length
 if new > 0 then
@@ -37,27 +51,34 @@ if new > 0 then
     room = room + dropped
   end
 end
-local largest, before = tonumber(meta[3] or '0'), tonumber(meta[3] or '0')
+-- What is done for each message is most of what an emit costs: so no more than it must.
 local ids, moved = {}, nil
-last = from[1]
-for i, start in ipairs(starts) do
-  if last and not id_less(last, ARGV[start]) then
+local log, xadd = KEYS[2], redis.pcall
+for i = 1, wanted do
+  local start = starts[i]
+  if not start then
     ids[i] = ''
   else
     if room <= 0 then break end
-    local fields = tonumber(ARGV[start + 2])
-    local id = redis.pcall('XADD', KEYS[2], 'NOMKSTREAM', '*',
-      unpack(ARGV, start + 3, start + 2 + 2 * fields))
-    if not id then return 'gone' end
+    local id
+    if moved then
+      id = xadd('XADD', log, '*', 'k', ARGV[start + 1], 'p', ARGV[start + 2], unpack(ARGV, start + 3, ends[i]))
+    else
+      id = xadd('XADD', log, 'NOMKSTREAM', '*', 'k', ARGV[start + 1], 'p', ARGV[start + 2],
+        unpack(ARGV, start + 3, ends[i]))
+      if not id then return 'gone' end
+    end
     if id.err then
       if not moved then return id end
       break
     end
-    ids[i], last, moved, room = id, ARGV[start], ARGV[start], room - 1
-    local bytes = tonumber(ARGV[start + 1])
-    if bytes > largest then largest = bytes end
+    ids[i], moved, room = id, ARGV[start], room - 1
   end
 end
-if moved then redis.call('HSET', KEYS[3], 'protocol', PROTOCOL, ARGV[3], moved) end
-if largest > before then redis.pcall('HSET', KEYS[1], 'largest', string.format('%.0f', largest)) end
+if moved then
+  redis.call('HSET', KEYS[3], 'protocol', PROTOCOL, ARGV[3], moved,
+    unpack(newcomer and {'producers', producers + 1} or {}))
+end
+-- It is only a hint for readers, so one that was refused may count.
+if moved and tonumber(ARGV[6]) > tonumber(meta[3] or '0') then redis.pcall('HSET', KEYS[1], 'largest', ARGV[6]) end
 return ids

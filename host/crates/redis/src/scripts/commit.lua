@@ -6,9 +6,11 @@
 -- ARGV: 1 incarnation, 2 epoch, 3 from, 4 to, 5 read, 6 caught up 0|1, 7 trim 0|1, 8 group,
 --       9 prefix of lease keys, 10 number of dead letters,
 --       then for each: id, reason, attempts, version, number of fields, and name, value of each;
---       then the number of values that change, and name, 1, value or name, 0 (deleted) of each;
---       then the number of emitted messages, and stamp, target stream, number of fields, and name, value
---       of each;
+--       then the number of values that are set, and name, value of each;
+--       then the number of values that are deleted, and the name of each;
+--       then the number of runs of emitted messages, and for each run: target stream, number of messages,
+--       number of fields besides key and payload that each of them has, and for each: stamp, key, payload,
+--       and name, value of each such field;
 --       then the entry that failed ('': none), how often, version; reason of a halt ('': none); letters
 --       and bytes of letters that are kept at most; the version that handles by now ('': as before)
 -- Returns: {'ok', read}, {'deadfull', letters, bytes}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked, halt}
@@ -57,38 +59,30 @@ for _ = 1, dead do
   for i = at + 5, last do dead_bytes = dead_bytes + #ARGV[i] end
   at = last + 1
 end
-local set, removed = {}, {}
-for _ = 1, tonumber(ARGV[at]) do
-  if ARGV[at + 2] == '1' then
-    set[#set + 1] = ARGV[at + 1]
-    set[#set + 1] = ARGV[at + 3]
-    at = at + 3
-  else
-    removed[#removed + 1] = ARGV[at + 1]
-    at = at + 2
-  end
-end
-at = at + 1
-if #set + #removed > 0 then
+local first_set, last_set = at + 1, at + 2 * tonumber(ARGV[at])
+at = last_set + 1
+local first_deleted, last_deleted = at + 1, at + tonumber(ARGV[at])
+if last_set >= first_set or last_deleted >= first_deleted then
   local err4 = read_hash(KEYS[5])
     or refused({'HSET', KEYS[5], 'f', 'v'}, {'HDEL', KEYS[5], 'f'})
   if err4 then return err4 end
 end
-local emits, first_emit = tonumber(ARGV[at]), at + 1
-if emits > 0 then
+at = last_deleted + 1
+local runs, first_run = tonumber(ARGV[at]), at + 1
+if runs > 0 then
   local err4, outbox_exists = check_type(KEYS[6], 'stream')
   err4 = err4 or refused({'XADD', KEYS[6], '*', 'f', 'v'})
   if err4 then return err4 end
   if outbox_exists then
     local outbox = to_table(redis.call('XINFO', 'STREAM', KEYS[6]))
-    if not id_less(outbox['last-generated-id'], ARGV[first_emit]) then
+    if not id_less(outbox['last-generated-id'], ARGV[first_run + 3]) then
       return redis.error_reply('ERR the outbox has messages up to ' .. outbox['last-generated-id']
-        .. ', above ' .. ARGV[first_emit])
+        .. ', above ' .. ARGV[first_run + 3])
     end
   end
 end
-at = first_emit
-for _ = 1, emits do at = at + 3 + 2 * tonumber(ARGV[at + 2]) end
+at = first_run
+for _ = 1, runs do at = at + 3 + tonumber(ARGV[at + 1]) * (3 + 2 * tonumber(ARGV[at + 2])) end
 local failed, halt, version = at, ARGV[at + 3], ARGV[at + 6]
 if dead > 0 then
   local kept = redis.call('XLEN', KEYS[4])
@@ -119,17 +113,23 @@ if dead > 0 then
   end
 end
 -- What Lua can pass on at once is limited.
-for i = 1, #set, 1000 do
-  redis.call('HSET', KEYS[5], 'protocol', PROTOCOL, unpack(set, i, math.min(i + 999, #set)))
+for i = first_set, last_set, 1000 do
+  redis.call('HSET', KEYS[5], 'protocol', PROTOCOL, unpack(ARGV, i, math.min(i + 999, last_set)))
 end
-for i = 1, #removed, 1000 do
-  redis.call('HDEL', KEYS[5], unpack(removed, i, math.min(i + 999, #removed)))
+for i = first_deleted, last_deleted, 1000 do
+  redis.call('HDEL', KEYS[5], unpack(ARGV, i, math.min(i + 999, last_deleted)))
 end
-at = first_emit
-for _ = 1, emits do
-  local last = at + 2 + 2 * tonumber(ARGV[at + 2])
-  redis.call('XADD', KEYS[6], ARGV[at], 'protocol', PROTOCOL, 'to', ARGV[at + 1], unpack(ARGV, at + 3, last))
-  at = last + 1
+at = first_run
+local outbox, xadd, protocol = KEYS[6], redis.call, tostring(PROTOCOL)
+for _ = 1, runs do
+  local to, width = ARGV[at], 3 + 2 * tonumber(ARGV[at + 2])
+  local run_end = at + 3 + tonumber(ARGV[at + 1]) * width
+  at = at + 3
+  while at < run_end do
+    xadd('XADD', outbox, ARGV[at], 'protocol', protocol, 'to', to, 'k', ARGV[at + 1], 'p', ARGV[at + 2],
+      unpack(ARGV, at + 3, at + width - 1))
+    at = at + width
+  end
 end
 local change = {'acked', ARGV[4], 'read', read}
 local function also(...)

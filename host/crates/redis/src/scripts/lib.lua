@@ -16,6 +16,9 @@ local function id_parts(id)
 end
 
 local function id_less(a, b)
+  -- Mostly both halves are as long as the other's: then text is in the order of numbers.
+  local dash = string.find(a, '-', 1, true)
+  if #a == #b and string.byte(b, dash) == 45 then return a < b end
   local a_ms, a_seq = id_parts(a)
   local b_ms, b_seq = id_parts(b)
   if a_ms ~= b_ms then return number_less(a_ms, b_ms) end

@@ -26,7 +26,9 @@ impl Host for State {
         let Some(to) = to.parse::<StreamName>().ok().filter(granted) else {
             return Ok(Err(EmitError::NotGranted));
         };
-        let content = match Content::new(key, payload, attributes, self.limits.payload_bytes) {
+        let payload_max = self.targets.get(&to);
+        let payload_max = payload_max.copied().unwrap_or(self.limits.payload_bytes);
+        let content = match Content::new(key, payload, attributes, payload_max) {
             Ok(content) => content,
             Err(error) => {
                 return match too_large(&error) {

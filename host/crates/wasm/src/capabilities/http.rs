@@ -1,6 +1,7 @@
 //! `wasi:http/outgoing-handler`: requests to granted origins. The origin that a request names must be one
 //! of the list, exactly as written: no redirect is followed for the guest, no proxy is used, and which
-//! address a granted name leads to is up to whoever answers for that name.
+//! address a granted name leads to is up to whoever answers for that name. A shadow sends none: what a
+//! request does over there cannot be thrown away.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    pub(crate) fn new(grants: Arc<Grants>, output: Output) -> Http {
+    pub(crate) fn new(grants: Arc<Grants>, output: Output, shadow: bool) -> Http {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(limits::HTTP_FIELDS_BYTES_MAX);
         let connections = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
@@ -33,6 +34,7 @@ impl Http {
                 grants,
                 connections,
                 output,
+                shadow,
             },
         }
     }
@@ -53,7 +55,11 @@ struct Granted {
     /// Until the response's body is read or dropped.
     connections: Arc<Semaphore>,
     output: Output,
+    shadow: bool,
 }
+
+/// To the guest, which may give it as its reason.
+const SHADOW: &str = "this is a shadow, which sends no requests";
 
 impl Granted {
     fn check(&self, request: &Request<WasiBody>) -> Result<(), Error> {
@@ -70,6 +76,13 @@ impl Granted {
         // It asks a proxy for another origin.
         if request.method() == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
+        }
+        if self.shadow {
+            self.output.logged(
+                Level::Warn,
+                &format!("the host refused a request: {SHADOW}"),
+            );
+            return Err(Error::InternalError(Some(SHADOW.to_owned())));
         }
         Ok(())
     }

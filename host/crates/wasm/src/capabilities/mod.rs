@@ -163,12 +163,13 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Res
     Ok(())
 }
 
-/// What WASI gives to an instance: nothing but its output and what is granted. The error is for people.
-pub(crate) fn wasi(grants: &Grants, output: &Output) -> Result<WasiCtx, String> {
+/// What WASI gives to an instance: nothing but its output and what is granted, to a shadow nothing that it
+/// could change. The error is for people.
+pub(crate) fn wasi(grants: &Grants, output: &Output, shadow: bool) -> Result<WasiCtx, String> {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(output.stream(Stream::Stdout))
         .stderr(output.stream(Stream::Stderr));
     env::give(&mut wasi, &grants.env);
-    files::give(&mut wasi, &grants.files)?;
+    files::give(&mut wasi, &grants.files, shadow)?;
     Ok(wasi.build())
 }

@@ -13,7 +13,7 @@ use segmenter_core::names::Partition;
 use segmenter_core::outcome::Outcome;
 use segmenter_wasm::{
     Engine, EngineConfig, Grants, GuestLine, Instance, Limits, LoadError, LogSink, Module,
-    PartitionContext, Recycle, StateSource, Tenure,
+    PartitionContext, Recycle, StateSource, Targets, Tenure,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -303,7 +303,12 @@ impl World {
     }
 
     pub(crate) async fn instance(&self) -> Instance {
-        let made = self.module.instantiate(&self.tenure).await;
+        let made = self.module.instantiate(&self.tenure, targets()).await;
+        made.expect("an instance")
+    }
+
+    pub(crate) async fn shadow(&self) -> Instance {
+        let made = self.module.shadow(&self.tenure, targets()).await;
         made.expect("an instance")
     }
 
@@ -379,6 +384,11 @@ pub(crate) const LIMITS: Limits = Limits {
     },
 };
 
+/// One stream with a payload limit of its own.
+pub(crate) fn targets() -> Targets {
+    Arc::new([("small".parse().unwrap(), 10)].into())
+}
+
 pub(crate) fn context() -> PartitionContext {
     PartitionContext {
         namespace: "ns".parse().unwrap(),
@@ -424,8 +434,10 @@ impl LogSink for Lines {
             attempt,
             level,
             text,
+            shadow,
         } = line;
-        let text = format!("{partition} {id} {attempt} {}: {text}", level.as_str());
+        let of = if *shadow { " shadow" } else { "" };
+        let text = format!("{partition} {id} {attempt} {}{of}: {text}", level.as_str());
         self.0.lock().unwrap().push(text);
     }
 }

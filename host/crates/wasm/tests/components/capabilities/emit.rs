@@ -45,7 +45,9 @@ fn with_guest<T>(then: impl FnOnce(Guest<'_>) -> T) -> T {
 
 fn world() -> World {
     let grants = Grants {
-        emit: ["invoices", "audit"].map(|s| s.parse().unwrap()).into(),
+        emit: ["invoices", "audit", "small"]
+            .map(|s| s.parse().unwrap())
+            .into(),
         ..Grants::default()
     };
     with_guest(|guest| guest.granted(grants))
@@ -117,6 +119,16 @@ async fn number_and_bytes_are_bounded() {
     assert_eq!((told.as_str(), sent.len()), ("error 01 error 01", 1));
     let (told, sent) = emits(&world, instance, &asking(1, "audit", sized(995))).await;
     assert_eq!((told.as_str(), sent.len()), ("error 01", 2));
+}
+
+#[tokio::test]
+async fn a_target_with_a_payload_limit_of_its_own_keeps_it() {
+    let world = world();
+    let instance = &mut world.instance().await;
+    for (payload, expected) in [("1234567890", ("", 1)), ("12345678901", ("error 01", 0))] {
+        let (told, sent) = emits(&world, instance, &asking(1, "small", payload)).await;
+        assert_eq!((told.as_str(), sent.len()), expected, "{payload}");
+    }
 }
 
 #[tokio::test]

@@ -117,6 +117,21 @@ async fn a_folder_is_read_and_written_only_if_that_was_granted() {
 }
 
 #[tokio::test]
+async fn a_shadow_reads_and_never_writes() {
+    let dir = folder();
+    let world = world(inside(dir.path(), true));
+    let shadow = &mut world.shadow().await;
+    for (path, payload) in [("file", "x"), ("new", "x"), ("file", "-")] {
+        let (_, lines) = world.call(shadow, &asking(1, path, payload)).await;
+        assert!(lines[0].starts_with("error"), "{path} {payload}: {lines:?}");
+    }
+    let (_, lines) = world.call(shadow, &asking(1, "file", "")).await;
+    assert_eq!(lines, ["inside"]);
+    assert!(!dir.path().join("in/new").exists());
+    assert_eq!(does(&world, "new", "x").await, "");
+}
+
+#[tokio::test]
 async fn no_path_and_no_link_leads_out_of_it() {
     let dir = folder();
     let secret = dir.path().join("secret");

@@ -50,6 +50,8 @@ const RUN: &str = r#"
   (data (i32.const 112) "no path")"#;
 
 const DENIED: &str = "error 15";
+/// internal-error, which alone has a text.
+const INTERNAL: &str = "error 38";
 
 fn with_guest<T>(then: impl FnOnce(Guest<'_>) -> T) -> T {
     then(Guest {
@@ -178,6 +180,29 @@ async fn only_granted_origins_are_reached() {
         );
     }
     assert!(other.asked.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_shadow_sends_nothing_and_is_told_why() {
+    let granted = server("");
+    let origin = format!("127.0.0.1:{}", granted.port);
+    let grants = Grants {
+        http: [format!("http://{origin}").parse().unwrap()].into(),
+        ..Grants::default()
+    };
+    let world = with_guest(|guest| guest.granted(grants));
+    let mut shadow = world.shadow().await;
+    let (_, lines) = world.call(&mut shadow, &asking(1, &origin, "/")).await;
+    assert!(lines[0].contains("shadow"), "{lines:?}");
+    assert_eq!(lines[1], INTERNAL);
+    // What was not granted is still that.
+    let told = does(&world, &mut shadow, "127.0.0.1:1", "/").await;
+    assert_eq!(told, DENIED);
+    // The first that comes there is the live version's.
+    let mut live = world.instance().await;
+    assert_eq!(does(&world, &mut live, &origin, "/live").await, "00");
+    let asked = granted.asked.recv().unwrap();
+    assert_eq!(asked, format!("GET /live HTTP/1.1 at {origin}"));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use segmenter_core::effects::Effects;
 use segmenter_core::outcome::Outcome;
 use segmenter_wasm::{Grants, Instance};
 
-use crate::guests::{Guest, LOG, SAY, World, asking, end_by_attempt};
+use crate::guests::{Guest, LOG, SAY, World, asking, end_by_attempt, targets};
 
 const IMPORTS: &str = r#"
   (import "segmenter:handler/state@0.1.0" "get" (func $get (param i32 i32 i32)))
@@ -170,7 +170,11 @@ async fn a_failed_call_leaves_no_trace_and_state_outlives_an_instance() {
         world.lines.clone(),
         world.kept.clone(),
     );
-    let mut fresh = world.module.instantiate(&next).await.expect("an instance");
+    let mut fresh = world
+        .module
+        .instantiate(&next, targets())
+        .await
+        .expect("an instance");
     world.lines.take();
     let outcome = fresh.call(&asking(1, "n", "g")).await;
     assert!(matches!(outcome, Outcome::Ok(_)), "{outcome:?}");
@@ -188,6 +192,38 @@ async fn effects_are_those_of_the_call() {
     let effects = changes(&world, instance, "a", "d").await.1;
     assert_eq!(effects.state["a"], None);
     assert!(changes(&world, instance, "b", "g").await.1.is_empty());
+}
+
+#[tokio::test]
+async fn a_shadow_sees_the_state_of_the_live_version_and_leaves_no_trace_in_it() {
+    let world = world();
+    let (live, shadow) = (&mut world.instance().await, &mut world.shadow().await);
+    for total in ["07", "14", "21"] {
+        // It is called first, and again: whatever it does, it begins with what the live version left.
+        for _ in 0..2 {
+            let (told, effects) = changes(&world, shadow, "n", "i").await;
+            assert_eq!(told, total);
+            let number = effects.state["n"].clone().expect("a value");
+            assert_eq!(number, total.trim_start_matches('0').as_bytes());
+        }
+        assert_eq!(does(&world, live, "n", "i").await, total);
+        changes(&world, shadow, "n", "d").await;
+        changes(&world, shadow, "m", "sx").await;
+        let kept = total.trim_start_matches('0');
+        assert_eq!(does(&world, live, "n", "g").await, kept);
+        assert_eq!(does(&world, live, "m", "g").await, "none");
+    }
+    assert_eq!(
+        world.kept.loads.load(Ordering::Relaxed),
+        1,
+        "both have one memory"
+    );
+    shadow.call(&asking(1, "n", "g")).await;
+    live.call(&asking(1, "n", "g")).await;
+    assert_eq!(
+        world.lines.all(),
+        ["5 7-1 1 info shadow: 21", "5 7-1 1 info: 21"]
+    );
 }
 
 #[tokio::test]
