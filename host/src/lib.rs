@@ -5,3 +5,4 @@ pub mod cli;
 pub mod config;
 pub mod host;
 pub mod output;
+pub mod points;

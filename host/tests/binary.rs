@@ -50,3 +50,24 @@ fn arguments_that_are_not_utf8_are_misuse_and_no_crash() {
         assert_eq!(stderr.starts_with('{'), format == "json", "{stderr}");
     }
 }
+
+/// Points at which a process ends by itself are for tests alone.
+#[test]
+fn what_is_built_for_people_has_no_fail_points() {
+    let features = |selected: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--locked", "--prefix", "none"])
+            .args(["--format", "{p} features: {f}"])
+            .args(selected)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo runs");
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        let mine = said.lines().find(|line| line.starts_with("segmenter v"));
+        mine.unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    let people = features(&["--package", "segmenter", "--edges", "normal,build"]);
+    assert!(!people.contains("failpoints"), "{people}");
+    let tests = features(&["--workspace", "--edges", "normal,build,dev"]);
+    assert!(tests.contains("failpoints"), "{tests}");
+}

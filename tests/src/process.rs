@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -106,6 +106,21 @@ impl Ended {
 /// Runs a command of `segmenter` to its end.
 pub fn segmenter(url: &str, args: &[&str]) -> Ended {
     with_input(url, args, b"")
+}
+
+/// The same with a variable in its environment; it need not come to its end by itself.
+pub fn with_variable(url: &str, args: &[&str], (name, value): (&str, &Path)) -> Ended {
+    let output = command(url, args)
+        .env(name, value)
+        .stdin(Stdio::null())
+        .output()
+        .expect("segmenter starts");
+    let text = |bytes| String::from_utf8(bytes).expect("segmenter writes UTF-8");
+    Ended {
+        status: output.status,
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// Starts such a command, sends it a signal once `when` is true, and waits for its end.
@@ -239,21 +254,34 @@ impl Host {
     }
 
     pub fn spawn(url: &str, args: &[&str]) -> Host {
-        Host::spawn_with(url, args, Stdio::piped())
+        Host::spawn_with(url, args, Stdio::piped(), None)
+    }
+
+    /// Starts it with a variable in its environment and waits until it is ready.
+    pub fn start_with_variable(url: &str, args: &[&str], variable: (&str, &Path)) -> Host {
+        let host = Host::spawn_with(url, args, Stdio::piped(), Some(variable));
+        host.find("event ready", true, |line| line["event"] == "ready");
+        host
     }
 
     /// Starts it without keeping what it says on stderr: for tests in which that is more than a test can
     /// hold.
     pub fn quiet(url: &str, args: &[&str]) -> Host {
-        let host = Host::spawn_with(url, args, Stdio::null());
+        let host = Host::spawn_with(url, args, Stdio::null(), None);
         host.find("event ready", true, |line| line["event"] == "ready");
         host
     }
 
-    fn spawn_with(url: &str, args: &[&str], stderr: Stdio) -> Host {
+    fn spawn_with(
+        url: &str,
+        args: &[&str],
+        stderr: Stdio,
+        variable: Option<(&str, &Path)>,
+    ) -> Host {
         let mut all = vec!["--format", "json", "run"];
         all.extend_from_slice(args);
         let mut child = command(url, &all)
+            .envs(variable)
             .stdin(Stdio::null())
             .stderr(stderr)
             .spawn()
@@ -325,6 +353,11 @@ impl Host {
 
     pub fn signal(&self, name: &str) {
         assert!(signal(self.pid(), name), "SIG{name} reaches the host");
+    }
+
+    /// Whether it has ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
     }
 
     /// Waits for its end and for all that it said.

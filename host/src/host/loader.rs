@@ -11,6 +11,7 @@ use segmenter_core::names::Version;
 use segmenter_wasm::{Compiled, Engine, Grants, Limits, Module, Priority, version_of};
 
 use crate::config::HandlerConfig;
+use crate::points::{self, Point};
 
 /// What a handler's configuration says about any version of it.
 #[derive(Debug, Clone)]
@@ -147,6 +148,7 @@ fn linked(
     folders(&grants).map_err(refusal(Step::Settings))?;
     let compiled = Compiled::new(engine, bytes, version, priority)
         .map_err(|e| refusal(Step::Compile)(e.to_string()))?;
+    points::at(Point::Compiled);
     compiled
         .link(limits, grants)
         .map_err(|e| refusal(Step::Link)(e.to_string()))

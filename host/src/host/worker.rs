@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use segmenter_core::consumer::{By, Claim, Command, Consumer, Event, Settled};
 use segmenter_core::lease::{Epoch, Owner};
-use segmenter_core::message::Message;
+use segmenter_core::message::{EntryId, Message};
 use segmenter_core::names::{GroupName, Incarnation, MemberId, Partition, StreamId, Uid};
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::port::{
@@ -273,7 +273,7 @@ impl<H: Handler> Worker<H> {
         // Also one that is to be recycled: what it holds is free from now on.
         self.instance = instance.filter(|instance| !instance.is_dead());
         let now = clock::now();
-        self.count(&live, by, &outcome, now.since(started));
+        self.count(&live, by, message.id, &outcome, now.since(started));
         self.take_at(now, Event::Handled { message, outcome });
     }
 
@@ -363,7 +363,7 @@ impl<H: Handler> Worker<H> {
         cut_off
     }
 
-    fn count(&mut self, live: &Live<H>, by: By, outcome: &Outcome, took: Duration) {
+    fn count(&mut self, live: &Live<H>, by: By, id: EntryId, outcome: &Outcome, took: Duration) {
         if by == By::Running {
             self.counting.ended(outcome, took);
             if !matches!(outcome, Outcome::Ok(_)) {
@@ -374,7 +374,7 @@ impl<H: Handler> Worker<H> {
         let mut counting = Counting::default();
         counting.ended(outcome, took);
         counting.flush(live);
-        if let Outcome::Ok(_) = outcome {
+        if matches!(outcome, Outcome::Ok(_)) && self.consumer.overrules(id) {
             lineup::overruled(&self.running.live);
         }
     }

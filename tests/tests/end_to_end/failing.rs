@@ -33,6 +33,18 @@ pub(crate) fn guest_that_traps(dir: &Path) -> PathBuf {
     write(dir, "traps.wasm", &replaced(does, &traps))
 }
 
+/// Acks every message, after 50 ms.
+pub(crate) fn guest_that_is_slow(dir: &Path) -> PathBuf {
+    let handles = "(global.set $heap (i32.const 8192))
+    (if ";
+    let slow = "(global.set $heap (i32.const 8192))
+    (call $log (i32.const 2) (i32.const 0) (i32.const 0) (local.get $key) (local.get $key_length))
+    (call $block (call $after (i64.const 50000000)))
+    (if (i32.const 1) (then (return (call $ok))))
+    (if ";
+    write(dir, "slow.wasm", &replaced(handles, slow))
+}
+
 /// Says a message's key, then waits for an hour.
 pub(crate) fn guest_that_waits(dir: &Path) -> PathBuf {
     let does = "(func $does (param $wish i32) (param $key i32) (param $length i32) (result i32)";

@@ -6,6 +6,8 @@ mod bad_input;
 mod chaos;
 mod crash;
 mod deploy;
+mod deploy_crash;
+mod deployed;
 mod examples;
 mod failing;
 mod failure;

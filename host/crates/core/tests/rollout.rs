@@ -192,6 +192,8 @@ struct Host {
     loaded: BTreeSet<Edition>,
     published: Lineup,
     since: Time,
+    /// For which revision the candidate runs.
+    tried: u64,
 }
 
 impl Host {
@@ -212,6 +214,7 @@ impl Host {
                 candidate: None,
             },
             since: Time::ZERO,
+            tried: 0,
         }
     }
 
@@ -260,13 +263,23 @@ impl Host {
     }
 
     fn publish(&mut self, lineup: Lineup) {
-        assert_ne!(lineup, self.published, "said twice");
+        let wanted = self.follower.wanted();
+        let candidate = |lineup: &Lineup| lineup.candidate.clone().map(|(edition, _)| edition);
+        let mine = wanted
+            .candidate
+            .as_ref()
+            .map(|candidate| &candidate.version);
+        let again = candidate(&lineup).is_some_and(|edition| Some(&edition.version) == mine)
+            && self.tried != wanted.revision;
+        assert!(again || lineup != self.published, "said twice");
+        if again {
+            (self.since, self.tried) = (self.now, wanted.revision);
+        }
         assert!(self.loaded.contains(&lineup.current), "{lineup:?}");
         if let Some((candidate, _)) = &lineup.candidate {
             assert!(self.loaded.contains(candidate), "{lineup:?}");
             assert_ne!(candidate.version, lineup.current.version);
         }
-        let candidate = |lineup: &Lineup| lineup.candidate.clone().map(|(edition, _)| edition);
         if candidate(&lineup) != candidate(&self.published) {
             self.since = self.now;
         }
@@ -363,6 +376,45 @@ proptest! {
             candidate: other.map(|c| (edition(&c.version), c.mode)),
         });
     }
+}
+
+/// It was rolled back and deployed again, and this host heard of the second deploy alone: what it counted
+/// is the first one's.
+#[test]
+fn the_same_version_on_trial_again_is_published_and_seen_anew() {
+    let mut host = Host::new();
+    let trial = |revision, ends| {
+        Event::Wanted(Wanted {
+            revision,
+            current: v("v1"),
+            candidate: Some(Candidate {
+                version: v("v2"),
+                mode: Mode::Trial(Share::ALL),
+                ends,
+            }),
+        })
+    };
+    host.tell(trial(1, host.now));
+    host.end_load(0, 0);
+    host.now = host.now + TRIAL_MIN;
+    host.follower.handle(host.now, trial(3, host.now));
+    let published = Command::Publish(host.published.clone());
+    assert_eq!(host.follower.poll(host.now), Some(published));
+    let evidence = calls(10, 0, 0);
+    let verdict = |host: &mut Host| {
+        let evidence = evidence.clone();
+        let revision = 3;
+        host.follower
+            .handle(host.now, Event::Evidence { revision, evidence });
+        host.follower.poll(host.now)
+    };
+    assert_eq!(verdict(&mut host), None, "it was not seen long enough");
+    host.now = host.now + TRIAL_MIN;
+    let verdict = verdict(&mut host);
+    assert!(
+        matches!(verdict, Some(Command::Settle { revision: 3, .. })),
+        "{verdict:?}"
+    );
 }
 
 /// It was wanted, forgotten, and wanted again while its first load was still in the air.

@@ -17,6 +17,7 @@ use super::super::args::{DeployArgs, Global};
 use super::wait::{self, Wait};
 use super::{by, check, short, span};
 use crate::output::{Format, moment, preview};
+use crate::points::{self, Point};
 
 /// How much longer than the trial is waited unless told otherwise.
 const WAIT_MORE: Duration = Duration::from_secs(60);
@@ -100,6 +101,7 @@ async fn put(
     again: bool,
 ) -> anyhow::Result<(Done, u64)> {
     let by = by();
+    points::at(Point::Storing);
     for _ in 0..STORES_MAX {
         let store = StoreModule {
             namespace: handler.namespace.clone(),
@@ -117,6 +119,7 @@ async fn put(
             Reply::StoreModule(StoreModuleReply::Stored { .. }) => {}
             other => bail!("storing version {}: {other:?}", short(version)),
         }
+        points::at(Point::Stored);
         let deploy = Deploy {
             handler: handler.clone(),
             version: version.clone(),
@@ -132,6 +135,7 @@ async fn put(
                 handler.handler
             )
         })?;
+        points::at(Point::Pointed);
         let Reply::Deploy(reply) = reply else {
             bail!("deploying version {}: {reply:?}", short(version));
         };

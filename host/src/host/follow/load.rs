@@ -16,6 +16,7 @@ use crate::host::targets::{self, Targets};
 use crate::host::wasm::WasmHandler;
 use crate::host::worker::odd;
 use crate::host::{Plan, Say};
+use crate::points::{self, Point};
 
 /// What every version of a handler is made with.
 pub(crate) struct Parts {
@@ -85,6 +86,7 @@ impl Parts {
             Some(bytes) => bytes,
             None => fetch(&self.broker, &self.plan, version).await?,
         };
+        points::at(Point::Fetched);
         self.loader
             .load(
                 bytes,

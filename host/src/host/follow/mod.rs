@@ -36,6 +36,7 @@ use super::supervisor::Order;
 use super::wasm::WasmHandler;
 use super::{clock, random, telemetry};
 use crate::config::{HandlerConfig, ModuleSource};
+use crate::points::{self, Point};
 
 /// Between two looks at what the calls of a version from a file came to.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -229,6 +230,9 @@ impl Follow {
 
     fn loaded(&mut self, loaded: Loaded) {
         let Loaded { edition, result } = loaded;
+        if result.is_ok() {
+            points::at(Point::Loaded);
+        }
         let result = result.map(|live| {
             self.lives.insert(edition.clone(), Arc::new(live));
         });
@@ -302,6 +306,7 @@ impl Follow {
         let (was, is) = (runs(&before), runs(&next));
         let next = Arc::new(next);
         self.publish.send_replace(next.clone());
+        points::at(Point::Published);
         self.say_shadows(&before, &next);
         let settings = |lineup: &rollout::Lineup| lineup.current.settings;
         if was == is && settings(lineup) != self.settings_live {
@@ -467,6 +472,11 @@ impl Follow {
         let now = clock::now();
         self.say_settled(&pointer);
         let revision = pointer.revision;
+        if revision != self.follower.wanted().revision {
+            points::at(Point::Wanted);
+            // Others wait to hear that this host knows.
+            self.report_at = Time::ZERO;
+        }
         self.follower
             .handle(now, Event::Wanted(pointer.wanted(now)));
         let evidence = rollout::evidence(&reply.hosts, revision);
@@ -549,8 +559,10 @@ impl Follow {
                     evidence: self.counted(),
                     by: self.member.to_string(),
                 });
+                points::at(Point::Settling);
                 // Whatever it answers, the next report tells what is wanted.
                 let _ = self.parts.broker.execute(request).await;
+                points::at(Point::Settled);
                 self.report_at = Time::ZERO;
             }
         }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::super::aftermath::Place;
 use super::super::effects::Found;
+use super::super::fence;
 use super::super::fleet::{Fleet, State};
 use super::super::gaps::percentile;
 use super::super::judge::{Evidence, Verdict, judge};
@@ -113,7 +114,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Outcome> {
     let hands = server.hands_url();
     let witness: Witness<What> = Witness::start(&hands, STREAM, partitions)?;
     let target: Witness<Numbered> = Witness::start(&hands, TARGET, partitions + 1)?;
-    let mut fleet = Fleet::new(server.port(), config, folder.clone(), None);
+    let mut fleet = Fleet::new(server.port(), config, folder.clone(), fence::in_place());
     for _ in 0..HOSTS {
         fleet.start(None, false)?;
     }

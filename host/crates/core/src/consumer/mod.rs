@@ -139,6 +139,12 @@ impl Consumer {
         matches!(self.state, State::Idle | State::Broken) && self.call == Call::None
     }
 
+    /// Whether the version on trial was asked about this entry and did not ack it, so that it is worse than
+    /// the one before it, should that ack it.
+    pub fn overrules(&self, id: EntryId) -> bool {
+        matches!(&self.state, State::Consuming(tenure) if tenure.overrules(id))
+    }
+
     pub fn claim(&self) -> Option<Claim> {
         match &self.state {
             State::Consuming(tenure) => Some(Claim {

@@ -49,6 +49,8 @@ pub(super) struct Tenure {
     unrecorded: bool,
     /// The entry that the version on trial did not ack: the one before it decides.
     doubted: Option<EntryId>,
+    /// It was asked about that entry: if the one before it acks that, it speaks against it.
+    overrules: bool,
     /// The version that handles, while the lease says another one.
     unsaid: Option<Version>,
     /// Messages that commit alone: a message that ends hosts must not hide among others.
@@ -99,6 +101,7 @@ impl Tenure {
             attempts: None,
             unrecorded: false,
             doubted: None,
+            overrules: false,
             unsaid: None,
             careful: 0,
             halt: None,
@@ -135,8 +138,11 @@ impl Tenure {
             return;
         };
         match &runs.instead {
-            // The last owner asked it, or was about to; or the trial began with the takeover.
-            Some(instead) if attempts.version == *instead => self.doubted = Some(attempts.id),
+            // The last owner asked it, or was about to; or the trial began with the takeover, and whoever
+            // is on trial has nothing to do with it.
+            Some(instead) if attempts.version == *instead => {
+                (self.doubted, self.overrules) = (Some(attempts.id), false);
+            }
             // The last owner ended with it.
             Some(_) if attempts.version == runs.version => self.doubt(attempts.id, runs),
             _ => self.count_anew(runs),
@@ -182,12 +188,16 @@ impl Tenure {
             version: instead.clone(),
         });
         self.unrecorded = true;
-        self.doubted = Some(id);
+        (self.doubted, self.overrules) = (Some(id), true);
     }
 
     pub(super) fn overrule(&mut self, message: Message, runs: &Runs) {
         self.doubt(message.id, runs);
         self.again(message, Time::ZERO);
+    }
+
+    pub(super) fn overrules(&self, id: EntryId) -> bool {
+        self.overrules && self.is_doubted(id)
     }
 
     pub(super) fn is_doubted(&self, id: EntryId) -> bool {

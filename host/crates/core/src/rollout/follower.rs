@@ -90,8 +90,10 @@ pub struct Follower {
     wanted: Wanted,
     known: BTreeMap<Edition, Known>,
     published: Lineup,
-    /// Since when the published candidate runs.
+    /// Since when the published candidate runs, and for which revision: the same version may be deployed
+    /// again before this host heard that it was taken back.
     since: Time,
+    tried: u64,
     to_do: VecDeque<Command>,
     noise: u64,
 }
@@ -112,6 +114,7 @@ impl Follower {
                 candidate: None,
             },
             since: Time::ZERO,
+            tried: 0,
             to_do: VecDeque::new(),
             noise,
         }
@@ -230,7 +233,16 @@ impl Follower {
             }
         }
         let lineup = self.lineup();
-        if lineup != self.published {
+        let mine = |(edition, _): &(Edition, Mode)| {
+            let wanted = self.wanted.candidate.as_ref();
+            wanted.is_some_and(|wanted| wanted.version == edition.version)
+        };
+        let again =
+            lineup.candidate.as_ref().is_some_and(mine) && self.tried != self.wanted.revision;
+        if again {
+            (self.since, self.tried) = (now, self.wanted.revision);
+        }
+        if again || lineup != self.published {
             let candidate = |lineup: &Lineup| {
                 lineup
                     .candidate

@@ -125,6 +125,7 @@ fn asked_instead(c: &mut Driver, of: u64) -> Message {
     c.committed_at(commit.to);
     let (call, by) = c.the_call_by();
     assert_eq!((call.id, call.attempt, by), (id(of), 1, By::Instead));
+    assert!(c.consumer.overrules(id(of)));
     call
 }
 
@@ -410,6 +411,7 @@ fn a_takeover_on_trial_asks_the_version_that_the_lease_names() {
     let mut c = taken(config(), Some((1, 2, "v1")), &[1]);
     let (call, by) = c.the_call_by();
     assert_eq!((call.attempt, by), (3, By::Instead));
+    assert!(!c.consumer.overrules(id(1)), "nobody asked v2");
     c.handled(call, retry());
     let commit = c.the_commit();
     assert_eq!(
@@ -429,6 +431,7 @@ fn a_takeover_on_trial_asks_the_version_that_the_lease_names() {
         c.committed_at(id(0));
         let (call, by) = c.the_call_by();
         assert_eq!((call.attempt, by), (1, By::Instead));
+        assert!(c.consumer.overrules(id(1)));
     }
 
     // Neither of the two: it counts anew.
