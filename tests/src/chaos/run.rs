@@ -84,7 +84,7 @@ pub fn run(settings: &Settings, say: &dyn Fn(&str)) -> anyhow::Result<Report> {
         false => fence::in_place(),
         true => fence::taken_out(&place.url)?,
     };
-    let mut fleet = Fleet::new(server.port(), config, folder.clone(), Some(commits));
+    let mut fleet = Fleet::new(server.port(), config, folder.clone(), commits);
     for n in 0..HOSTS {
         fleet.start(None, n > 0)?;
     }
