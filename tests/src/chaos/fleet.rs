@@ -92,12 +92,11 @@ pub(super) struct Fleet {
     config: PathBuf,
     logs: PathBuf,
     /// What a host says to commit. If something else gets to the server, all are behind proxies.
-    /// What commits say, if that matters.
-    commits: Option<Word>,
+    commits: Word,
 }
 
 impl Fleet {
-    pub(super) fn new(port: u16, config: PathBuf, logs: PathBuf, commits: Option<Word>) -> Fleet {
+    pub(super) fn new(port: u16, config: PathBuf, logs: PathBuf, commits: Word) -> Fleet {
         Fleet {
             lives: Vec::new(),
             direct_url: format!("redis://127.0.0.1:{port}"),
@@ -108,11 +107,6 @@ impl Fleet {
         }
     }
 
-    fn replaces(&self) -> bool {
-        let commits = self.commits.as_ref();
-        commits.is_some_and(|word| word.instead.is_some())
-    }
-
     /// Starts a host and answers its number. A `member` and its proxy may be those of an earlier life.
     pub(super) fn start(
         &mut self,
@@ -121,8 +115,8 @@ impl Fleet {
     ) -> anyhow::Result<u32> {
         let number = u32::try_from(self.lives.len())?;
         let member = member.unwrap_or_else(|| format!("host-{number}"));
-        let proxy = (behind_proxy || self.replaces())
-            .then(|| Arc::new(Proxy::start(self.upstream, self.commits.clone())));
+        let proxy = (behind_proxy || self.commits.instead.is_some())
+            .then(|| Arc::new(Proxy::start(self.upstream, Some(self.commits.clone()))));
         let url = proxy
             .as_ref()
             .map_or(self.direct_url.clone(), |proxy| proxy.url());
