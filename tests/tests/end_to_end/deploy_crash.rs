@@ -194,15 +194,8 @@ fn a_host_or_a_deployer_that_dies_at_any_step_leaves_the_old_version_or_the_new_
         scene.lines.extend(dead.kill());
         scene.release(pid);
         scene.send();
-        let what = format!("a host died at {point:?}");
-        match point {
-            // What ended with a host under the version on trial speaks against that.
-            Point::Published | Point::Settling => {
-                scene.settles(&what);
-            }
-            // Others go on with the deploy, and the dead host finds out at its start.
-            _ => scene.promotes(&what),
-        }
+        // Others go on with the deploy, and the dead host finds out at its start.
+        scene.promotes(&format!("a host died at {point:?}"));
     }
     for point in Point::OF_DEPLOYERS {
         scene.newest += 1;
