@@ -99,7 +99,10 @@ impl Scene {
     fn settles(&mut self, what: &str) -> bool {
         let (old, new) = (named("dedup", self.current), named("dedup", self.newest));
         let current = until(&format!("{what}: all run one version"), || {
-            let listed = self.fleet.listed();
+            // A machine that is busy throughout may not even connect in time: another look, then.
+            let args = ["--format", "json", "handler", "list", "h"];
+            let looked = self.fleet.world.run(&args);
+            let listed = looked.objects().into_iter().next()?;
             let current = listed["current"].as_str()?.to_owned();
             let hosts = listed["hosts"].as_array()?;
             let follow = hosts.iter().filter(|h| h["current"] == current.as_str());
