@@ -139,8 +139,8 @@ impl Consumer {
         matches!(self.state, State::Idle | State::Broken) && self.call == Call::None
     }
 
-    /// Whether the version on trial was asked about this entry and did not ack it, so that it is worse than
-    /// the one before it, should that ack it.
+    /// Whether the version on trial was seen not to ack this entry, so that it is worse than the one before
+    /// it, should that ack it. A takeover has seen nothing: hosts and Redis end for other reasons, too.
     pub fn overrules(&self, id: EntryId) -> bool {
         matches!(&self.state, State::Consuming(tenure) if tenure.overrules(id))
     }

@@ -49,7 +49,7 @@ pub(super) struct Tenure {
     unrecorded: bool,
     /// The entry that the version on trial did not ack: the one before it decides.
     doubted: Option<EntryId>,
-    /// It was asked about that entry: if the one before it acks that, it speaks against it.
+    /// It was seen not to ack that entry: if the one before it acks that, it speaks against it.
     overrules: bool,
     /// The version that handles, while the lease says another one.
     unsaid: Option<Version>,
@@ -143,8 +143,11 @@ impl Tenure {
             Some(instead) if attempts.version == *instead => {
                 (self.doubted, self.overrules) = (Some(attempts.id), false);
             }
-            // The last owner ended with it.
-            Some(_) if attempts.version == runs.version => self.doubt(attempts.id, runs),
+            // The last owner ended with it, or lost Redis: whoever saw what the version made of it is gone.
+            Some(_) if attempts.version == runs.version => {
+                self.doubt(attempts.id, runs);
+                self.overrules = false;
+            }
             _ => self.count_anew(runs),
         }
     }

@@ -431,7 +431,7 @@ fn a_takeover_on_trial_asks_the_version_that_the_lease_names() {
         c.committed_at(id(0));
         let (call, by) = c.the_call_by();
         assert_eq!((call.attempt, by), (1, By::Instead));
-        assert!(c.consumer.overrules(id(1)));
+        assert!(!c.consumer.overrules(id(1)), "nobody saw what v2 did");
     }
 
     // Neither of the two: it counts anew.
