@@ -515,7 +515,7 @@ mod tests {
             assert!(lasts(text).is_err(), "{text}");
         }
         for text in ["63KiB", "5GiB", "1"] {
-            assert!(size(text).is_err(), "{text}");
+            assert!(memory(text).is_err(), "{text}");
         }
     }
 

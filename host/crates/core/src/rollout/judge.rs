@@ -15,9 +15,9 @@ pub const OVERRULED_PERCENT: u64 = 1;
 /// Calls of both versions before their times are compared.
 pub const SLOWER_CALLS_MIN: u64 = 100;
 /// So many times the mean time of a call of the current version...
-pub const SLOWER_TIMES: u32 = 2;
+pub const SLOWER_TIMES: u32 = 3;
 /// ...and this on top is slower: what is less is the noise of a busy machine.
-pub const SLOWER_BY: Duration = Duration::from_millis(1);
+pub const SLOWER_BY: Duration = Duration::from_millis(5);
 
 /// Calls of one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
