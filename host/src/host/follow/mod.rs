@@ -154,17 +154,12 @@ impl Follow {
     }
 
     async fn next(&mut self, orders: &mut watch::Receiver<Order>) -> Input {
-        let wake = [Some(self.report_at), self.follower.poll_timeout()];
         let look = self.trial.is_some().then_some(self.look_at);
-        let wake = wake.into_iter().chain([look]).flatten().min();
         // While one is in the air, its answer wakes.
-        let wake = match self.reports.is_empty() {
-            true => wake,
-            false => [look, self.follower.poll_timeout()]
-                .into_iter()
-                .flatten()
-                .min(),
-        };
+        let reports = self.reports() && self.reports.is_empty();
+        let report = reports.then_some(self.report_at);
+        let wake = [look, report, self.follower.poll_timeout()];
+        let wake = wake.into_iter().flatten().min();
         let source = async {
             match &mut self.source {
                 Source::File(from) => Input::Seen(from.1.next().await),
@@ -427,28 +422,26 @@ impl Follow {
         }
     }
 
+    /// What a file says concerns this host alone, and leaves nothing in Redis.
+    fn reports(&self) -> bool {
+        matches!(self.source, Source::Deployed(_))
+    }
+
     fn report(&mut self) {
         let now = clock::now();
-        if now < self.report_at || !self.reports.is_empty() {
+        if !self.reports() || now < self.report_at || !self.reports.is_empty() {
             return;
         }
-        let deployed = matches!(self.source, Source::Deployed(_));
-        let on_trial = self.follower.candidate().is_some();
         self.report_at = now
-            + match on_trial && deployed {
-                true => limits::REPORT_EVERY,
-                false => limits::REPORT_EVERY * IDLE_REPORTS,
+            + match self.follower.candidate() {
+                Some(_) => limits::REPORT_EVERY,
+                None => limits::REPORT_EVERY * IDLE_REPORTS,
             };
-        let mut report = self.told();
-        if !deployed {
-            // What it follows, nobody else does.
-            report.revision = 0;
-        }
         let request = Request::Report(Report {
             handler: self.parts.handler(),
             asks: Asks::Told {
                 host: self.member.clone(),
-                report,
+                report: self.told(),
             },
         });
         let broker = self.parts.broker.clone();
@@ -462,9 +455,6 @@ impl Follow {
     }
 
     fn reported(&mut self, reply: ReportReply) {
-        if matches!(self.source, Source::File(_)) {
-            return;
-        }
         // Without one, Redis came back without its data: what runs goes on.
         let Some(pointer) = reply.wanted else {
             return;
@@ -570,6 +560,9 @@ impl Follow {
 
     /// Nobody shall wait for this host.
     async fn leave(self) {
+        if !self.reports() {
+            return;
+        }
         let request = Request::Report(Report {
             handler: self.parts.handler(),
             asks: Asks::Left {

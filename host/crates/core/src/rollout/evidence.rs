@@ -81,7 +81,7 @@ impl fmt::Display for Differences {
 pub struct HostReport {
     pub stream: StreamName,
     pub group: GroupName,
-    /// Of what is wanted, as it knows that; 0: it runs a file, and follows no deploy.
+    /// Of what is wanted, as it knows that; 0: it knows of nothing yet.
     pub revision: u64,
     /// What its partitions run that have no candidate.
     pub current: Version,
