@@ -280,20 +280,20 @@ fn where_nobody_keeps_how_large_entries_are_they_are_bounded_once_a_large_one_wa
     let mut real = RealSubject::default();
     Scene::new(&mut real, 1, 10_000);
     // As something else than append writes them.
-    for ms in 1..=100 {
+    for ms in 1..=600 {
         let fields = vec![
             (b"k".to_vec(), b"v".to_vec()),
-            (b"p".to_vec(), vec![b'x'; 900_000]),
+            (b"p".to_vec(), vec![b'x'; 100_000]),
         ];
         real.add(&stream_id("orders"), P0, id(ms), fields);
     }
     let (reader, told) = reader(&real);
     let (mut after, mut seen, mut first) = (EntryId::ZERO, 0, None);
-    while seen < 100 {
+    while seen < 600 {
         reader.ask(P0, Epoch(1), after, ROOM);
         let (bytes, entries, last) = next(&told);
-        // The worst case: as many as there were room for if each had 64 KiB.
-        let bound = first.map_or(ROOM / (64 << 10), |_| 4);
+        // The worst case: as many as there were room for if each had 8 KiB.
+        let bound = first.map_or(ROOM / (8 << 10), |_| ROOM / 100_000);
         first.get_or_insert(entries);
         assert!(entries <= bound, "{entries} entries have {bytes} bytes");
         (after, seen) = (last, seen + entries);

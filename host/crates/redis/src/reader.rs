@@ -3,9 +3,9 @@
 //!
 //! XREAD knows no limit in bytes, so COUNT is chosen such that as many of the largest entry that was ever
 //! appended to a partition fit into the room that it asked with. Append keeps that size in the partition's
-//! meta, in the script that appends; it is looked at when a tenure begins and once a second while it reads. So
-//! what lies there is bounded; what is larger than its room is what comes between that look and the read, or
-//! in the one append that wakes it, and an entry that something else than append wrote.
+//! meta, in the script that appends; it is looked at before a partition is read for what it asked. So what
+//! lies there is bounded; what is larger than its room is what comes between that look and the read, or in
+//! the one append that wakes it, and an entry that something else than append wrote.
 //!
 //! Where entries are small now and one was large once, that COUNT would be tiny: there a script reads, which
 //! counts bytes. It costs Redis several times as much per entry, and cannot block.
@@ -50,7 +50,7 @@ const BACKOFF: Backoff = Backoff {
     max: Duration::from_secs(2),
 };
 /// What an entry is taken for before any was seen, and where nobody keeps how large the largest is.
-const ENTRY_BYTES_GUESS: usize = 64 * 1024;
+const ENTRY_BYTES_GUESS: usize = 8 * 1024;
 /// A script reads where the room has so many times fewer of the largest entry than a reply may have of those
 /// seen lately.
 const MIXED: usize = 4;
@@ -59,9 +59,6 @@ const SCRIPT_ENTRIES: usize = 1_024;
 /// After a pause between two reads that is longer than this, such as of a process that was stopped, what is
 /// known of the largest entries is too old.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long what is known of the largest entries holds in a tenure: a look before each read would double the
-/// round trips of a partition.
-const LARGEST_FOR: Duration = Duration::from_secs(1);
 
 pub enum Delivery {
     Entries {
@@ -106,8 +103,8 @@ struct Ask {
 /// What a partition's entries may take.
 #[derive(Debug, Default)]
 struct Size {
-    /// For which ask and when it was looked at.
-    looked: Option<(Ask, Instant)>,
+    /// For which ask it was looked at.
+    ask: Option<Ask>,
     /// Bytes; 0: nobody keeps it.
     largest: usize,
     /// Bytes of the largest that was read.
@@ -309,24 +306,21 @@ impl<D: Fn(Delivery)> Run<D> {
     /// At how large the entries may be of which nothing, or too little, is known. What was asked before and
     /// not answered has nothing there yet: its next append wakes the read.
     async fn look(&mut self, place: &Place, asked: &[(Partition, Ask)]) -> Result<(), Failure> {
-        let paused = self.read_at.is_none_or(|at| at.elapsed() > PAUSE);
-        let known = |(partition, ask): &(Partition, Ask)| {
-            let looked = self.sizes.get(partition).and_then(|size| size.looked);
-            looked.is_some_and(|(of, at)| {
-                // What comes while an ask is only renewed wakes the read.
-                let renewed = of == *ask && !paused;
-                renewed || of.epoch == ask.epoch && at.elapsed() < LARGEST_FOR
-            })
+        let too_old = self.read_at.is_none_or(|at| at.elapsed() > PAUSE);
+        let unknown = |(partition, ask): &&(Partition, Ask)| {
+            let size = self.sizes.get(partition);
+            too_old || size.is_none_or(|size| size.ask != Some(*ask))
         };
-        if asked.iter().all(known) {
+        let unknown: Vec<_> = asked.iter().filter(unknown).copied().collect();
+        if unknown.is_empty() {
             return Ok(());
         }
-        let partitions: Vec<_> = asked.iter().map(|(partition, _)| *partition).collect();
-        let at = Instant::now();
+        let partitions = unknown.iter().map(|(partition, _)| *partition);
+        let partitions: Vec<_> = partitions.collect();
         let largest = largest_at(&self.broker, place, &self.stream, &partitions).await?;
-        for ((partition, ask), largest) in asked.iter().zip(largest) {
-            let size = self.sizes.entry(*partition).or_default();
-            size.looked = Some((*ask, at));
+        for ((partition, ask), largest) in unknown.into_iter().zip(largest) {
+            let size = self.sizes.entry(partition).or_default();
+            size.ask = Some(ask);
             size.largest = largest;
         }
         Ok(())
