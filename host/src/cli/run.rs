@@ -105,6 +105,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<(Config, Opti
         redis: RedisConfig::default(),
         streams: Vec::new(),
         handlers: vec![handler],
+        dev: None,
     };
     Ok((config, None))
 }

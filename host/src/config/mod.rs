@@ -55,6 +55,17 @@ pub struct Config {
     pub redis: RedisConfig,
     pub streams: Vec<StreamConfig>,
     pub handlers: Vec<HandlerConfig>,
+    /// What `dev` does beside running it; `run` has no use for it.
+    pub dev: Option<DevConfig>,
+}
+
+/// How an author's changes become a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevConfig {
+    /// Words, the first of them the program; run in the folder of the file. None: somebody else builds.
+    pub build: Vec<String>,
+    /// Files and folders whose change makes a build due. Absolute, or relative to the working directory.
+    pub watch: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use segmenter_wasm::{CORE_INSTANCES_MAX, Grants, Recycle};
 use super::grants;
 use super::keys::Keys;
 use super::{
-    ATTEMPTS, BACKOFF, Config, ConfigError, DRAIN_TIMEOUT, HandlerConfig, Limits, ModuleSource,
-    NAMESPACE, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
+    ATTEMPTS, BACKOFF, Config, ConfigError, DRAIN_TIMEOUT, DevConfig, HandlerConfig, Limits,
+    ModuleSource, NAMESPACE, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -34,6 +34,7 @@ const ROOT: &[&str] = &[
     "redis",
     "stream",
     "handler",
+    "dev",
 ];
 const REDIS: &[&str] = &["url", "password_file"];
 const STREAM: &[&str] = &[
@@ -73,6 +74,7 @@ const LIMITS: &[&str] = &[
     "emits",
     "emit_bytes",
 ];
+const DEV: &[&str] = &["build", "watch"];
 const RETRY: &[&str] = &["attempts", "backoff", "exhausted"];
 const BACKOFF_KEYS: &[&str] = &["initial", "max"];
 
@@ -111,6 +113,8 @@ pub(super) fn file(text: &str, folder: &Path) -> Result<Config> {
         .into_iter()
         .map(|keys| handler(keys, folder))
         .collect::<Result<_>>()?;
+    let dev = root.table("dev", DEV)?;
+    let dev = dev.map(|keys| dev_table(keys, folder)).transpose()?;
     Ok(Config {
         namespace,
         member,
@@ -119,6 +123,7 @@ pub(super) fn file(text: &str, folder: &Path) -> Result<Config> {
         redis,
         streams,
         handlers,
+        dev,
     })
 }
 
@@ -126,6 +131,27 @@ fn redis(mut keys: Keys<'_>, folder: &Path) -> Result<RedisConfig> {
     let url = keys.text("url")?;
     let password_file = keys.text("password_file")?.map(|path| folder.join(path));
     Ok(RedisConfig { url, password_file })
+}
+
+fn dev_table(mut keys: Keys<'_>, folder: &Path) -> Result<DevConfig> {
+    let given = keys.has("build");
+    let build: Vec<String> = keys.list("build")?;
+    if given && build.first().is_none_or(|program| program.is_empty()) {
+        return Err(keys.error(
+            "build names no program; write its words: [\"cargo\", \"build\", \"--release\"]",
+        ));
+    }
+    if build.iter().any(|word| word.contains('\0')) {
+        return Err(keys.error("build: a word cannot hold a zero byte"));
+    }
+    let mut watch = Vec::new();
+    for path in keys.list::<String>("watch")? {
+        if path.is_empty() {
+            return Err(keys.error("watch: a path is empty; \".\" is the file's own folder"));
+        }
+        watch.push(folder.join(path));
+    }
+    Ok(DevConfig { build, watch })
 }
 
 fn stream(mut keys: Keys<'_>) -> Result<StreamConfig> {

@@ -484,3 +484,27 @@ fn a_stream_may_have_a_payload_limit_of_its_own() {
         check(&text, &["line 5", "payload_max", says]);
     }
 }
+
+#[test]
+fn how_an_author_builds_is_read_and_nothing_of_it_is_needed() {
+    let parse = |text: &str| Config::parse(text, Path::new("dir")).unwrap().dev;
+    assert_eq!(parse(""), None);
+    let whole = parse("[dev]\nbuild = ['make', '-s']\nwatch = ['src', 'a.c']").unwrap();
+    assert_eq!(whole.build, ["make", "-s"]);
+    assert_eq!(whole.watch, [Path::new("dir/src"), Path::new("dir/a.c")]);
+    let none = parse("[dev]").unwrap();
+    assert!(none.build.is_empty() && none.watch.is_empty());
+    for (text, says) in [
+        (
+            "build = 'make'",
+            "line 2: [dev]: build is a text, not a list",
+        ),
+        ("build = []", "build names no program"),
+        ("build = ['']", "build names no program"),
+        ("build = ['make', \"a\\u0000\"]", "zero byte"),
+        ("watch = ['src', '']", "a path is empty"),
+        ("wacth = ['src']", "did you mean \"watch\"?"),
+    ] {
+        check(&format!("[dev]\n{text}"), &[says]);
+    }
+}

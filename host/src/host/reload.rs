@@ -49,6 +49,8 @@ pub(super) fn compare(old: &Config, new: &Config) -> Reload {
         redis,
         streams,
         handlers,
+        // Of no use to a host.
+        dev: _,
     } = new;
     let mut reload = Reload::default();
     let restart = &mut reload.restart;
@@ -240,6 +242,7 @@ module = "audit.wasm"
     #[test]
     fn what_a_running_host_takes_over_is_told_from_what_it_does_not() {
         assert!(changed("shop", "shop").is_empty());
+        assert!(changed("[[stream]]", "[dev]\nbuild = [\"make\"]\n[[stream]]").is_empty());
         let allow = format!("\"billing.wasm\"\nallow = [\"{}\"]", "ab".repeat(32));
         for (from, to) in [
             ("\"1s\"", "\"2s\""),
