@@ -10,6 +10,7 @@ use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, HandlerName, MemberId, Namespace, StreamName};
 use segmenter_core::rollout::Share;
 
+use super::new::{Lang, ProjectName};
 use super::numbers::Numbering;
 use super::time;
 use crate::config::units;
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     /// Messages that were given up: list, show, redrive, purge
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Makes a project for a handler: source, samples with expectations, configuration, README
+    New(NewArgs),
     /// Looks whether this Redis is fit: version, permissions, eviction, persistence, replicas, memory, latency
     Doctor,
 }
@@ -90,6 +93,23 @@ pub(crate) enum StreamCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArgs {
+    /// Where; it must be empty or not there
+    pub(crate) dir: PathBuf,
+    /// What the handler is written in
+    #[arg(
+        long,
+        value_enum,
+        value_name = "rust|c|zig|js|python",
+        hide_possible_values = true
+    )]
+    pub(crate) lang: Lang,
+    /// What it is called [default: like its folder]
+    #[arg(long, value_name = "NAME", value_parser = ProjectName::new)]
+    pub(crate) name: Option<ProjectName>,
 }
 
 #[derive(Debug, Args)]

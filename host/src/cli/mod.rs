@@ -14,6 +14,7 @@ pub mod fuzz;
 mod group;
 mod handler;
 mod jsonl;
+mod new;
 mod numbers;
 mod operate;
 mod read_ahead;
@@ -133,6 +134,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Group(command) => group::run(&global, command).await,
         Command::Handler(command) => handler::run(&global, command).await,
         Command::Dead(command) => dead::run(&global, command).await,
+        Command::New(args) => new::run(&global, args),
         Command::Doctor => doctor::run(&global).await,
     }
 }

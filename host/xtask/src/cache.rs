@@ -55,6 +55,14 @@ pub(crate) fn folder(
     Ok(path)
 }
 
+/// The cache's folder `name`, in which this fetched file lies.
+pub(crate) fn folder_of(file: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let mut folders = file.ancestors().skip(1);
+    let found = folders.find(|folder| folder.file_name().is_some_and(|found| found == name));
+    let found = found.with_context(|| format!("{} lies in no folder {name}", file.display()))?;
+    Ok(found.to_owned())
+}
+
 /// Runs a helper program in silence; its output is told only if it fails.
 pub(crate) fn quiet(command: &mut Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();

@@ -4,10 +4,10 @@
 mod cache;
 mod cargo;
 mod demo;
+mod environment;
 mod fuzz;
 mod guests;
 mod measure;
-mod python;
 mod server;
 mod servers;
 mod soak;

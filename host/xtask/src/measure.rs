@@ -1,7 +1,7 @@
 //! What `segmenter-tests` measures and drives by programs of its own: sets up server, guests and binary,
 //! and hands over to one of them, optimised.
 
-use crate::{cargo, guests, python, say, servers};
+use crate::{cargo, guests, say, servers};
 
 /// With a server, guests and the host's binary.
 pub(crate) fn run(program: &str, args: &[String]) -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ pub(crate) fn run(program: &str, args: &[String]) -> anyhow::Result<()> {
 /// `python`: a guest that is not among the examples, because its toolchain is only wanted here.
 pub(crate) fn swap(python: bool, mut args: Vec<String>) -> anyhow::Result<()> {
     if python {
-        let guest = python::guest()?;
+        let guest = guests::python()?;
         args.push(format!("--big={}", guest.display()));
     }
     run("swap", &args)

@@ -1,12 +1,15 @@
 //! Toolchains for guests. Rust: the user's own with the target wasm32-wasip2, which rustup adds; where it
-//! cannot, Debian's packaged compiler with the source of its standard library, driven by our cargo. C:
-//! Zig's compiler from PyPI.
+//! cannot, Debian's packaged compiler with the source of its standard library, driven by our cargo. C and
+//! Zig: Zig's compiler from PyPI. Python: componentize-py from there. JavaScript: npm, which must be there,
+//! fetches what it needs itself.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use crate::cargo::root;
 use crate::{cache, say};
 
 pub(crate) const RUST_TARGET: &str = "wasm32-wasip2";
@@ -20,6 +23,14 @@ pub(crate) enum Rust {
 }
 
 impl Rust {
+    /// Looked for when the first guest needs it.
+    pub(crate) fn once(found: &mut Option<Rust>) -> anyhow::Result<&Rust> {
+        if found.is_none() {
+            *found = Some(Rust::find()?);
+        }
+        found.as_ref().context("it was just found")
+    }
+
     pub(crate) fn find() -> anyhow::Result<Rust> {
         let sysroot = cache::quiet(Command::new("rustc").args(["--print", "sysroot"]))?;
         let sysroot = PathBuf::from(sysroot.trim());
@@ -92,30 +103,41 @@ impl Rust {
             .env_remove("RUSTC_WRAPPER")
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("CARGO_ENCODED_RUSTFLAGS");
-        if let Rust::Packaged { prefix, tools } = self {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let gcc_ld = tools.join("gcc-ld");
-            let paths = [tools.clone(), gcc_ld]
-                .into_iter()
-                .chain(std::env::split_paths(&path));
-            let libc = prefix.join("usr/lib/wasm32-wasi");
-            command
-                .arg("-Zbuild-std=std,panic_abort")
-                .env("PATH", std::env::join_paths(paths)?)
-                .env("RUSTC", prefix.join("usr/bin/rustc"))
-                .env("LD_LIBRARY_PATH", prefix.join("usr/lib/x86_64-linux-gnu"))
-                // The flag -Z is for nightly compilers; this one is as good, and says so itself.
-                .env("RUSTC_BOOTSTRAP", "1")
-                .env("CARGO_TARGET_WASM32_WASIP2_LINKER", "wasm-component-ld")
-                .env(
-                    "CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS",
-                    format!(
-                        "-Clinker-flavor=wasm-ld -Clink-self-contained=no -Lnative={}",
-                        libc.display()
-                    ),
-                );
+        if let Rust::Packaged { .. } = self {
+            command.arg("-Zbuild-std=std,panic_abort");
         }
+        let (paths, variables) = self.environment();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let paths = paths.into_iter().chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(paths)?);
+        command.envs(variables);
         crate::cargo::watched(&mut command, &format!("building {}", folder.display()))
+    }
+
+    /// What makes cargo use it: folders for the front of the PATH, and variables.
+    pub(crate) fn environment(&self) -> (Vec<PathBuf>, Vec<(&'static str, OsString)>) {
+        let Rust::Packaged { prefix, tools } = self else {
+            return (Vec::new(), Vec::new());
+        };
+        let libc = prefix.join("usr/lib/wasm32-wasi");
+        let flags = format!(
+            "-Clinker-flavor=wasm-ld -Clink-self-contained=no -Lnative={}",
+            libc.display()
+        );
+        let library = prefix.join("usr/lib/x86_64-linux-gnu");
+        let variables = vec![
+            ("RUSTC", prefix.join("usr/bin/rustc").into()),
+            ("LD_LIBRARY_PATH", library.into()),
+            // The flag -Z is for nightly compilers; this one is as good, and says so itself.
+            ("RUSTC_BOOTSTRAP", "1".into()),
+            ("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort".into()),
+            (
+                "CARGO_TARGET_WASM32_WASIP2_LINKER",
+                "wasm-component-ld".into(),
+            ),
+            ("CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS", flags.into()),
+        ];
+        (vec![tools.clone(), tools.join("gcc-ld")], variables)
     }
 }
 
@@ -150,17 +172,25 @@ fn fetch(into: &Path) -> anyhow::Result<()> {
     )
 }
 
+/// What of PyPI a README names, and is fetched here: the same version.
+const ZIG: &str = "ziglang==0.17.1";
+
 /// Zig, which compiles C to WebAssembly with a libc of its own.
 pub(crate) fn zig() -> anyhow::Result<PathBuf> {
     let folder = cache::folder(
         "zig",
-        "a C compiler for WebAssembly (PyPI: ziglang, 80 MB)",
+        "Zig, and with it a C compiler for WebAssembly (PyPI: ziglang, 80 MB)",
         |into| {
-            cache::pip("ziglang", into)?;
+            cache::pip(ZIG, into)?;
             cache::executable(&into.join("ziglang/zig"))
         },
     )?;
     Ok(folder.join("ziglang/zig"))
+}
+
+/// What it keeps from build to build.
+pub(crate) fn zig_cache() -> anyhow::Result<PathBuf> {
+    Ok(cache::root()?.join("zig-cache"))
 }
 
 /// Makes components of core modules.
@@ -176,4 +206,15 @@ pub(crate) fn wasm_tools() -> anyhow::Result<PathBuf> {
     )?;
     cache::find(&folder, "wasm-tools")
         .context("the cache holds no wasm-tools; remove its folder and try again")
+}
+
+/// Makes components of Python: a folder for Python's path. Its version is the one that the example needs.
+pub(crate) fn componentize_py() -> anyhow::Result<PathBuf> {
+    let file = root().join("guest-examples/py-classify/requirements.txt");
+    let requirement =
+        std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let requirement = requirement.trim();
+    let name = requirement.replace("==", "-");
+    let what = format!("what makes components of Python (PyPI: {requirement}, 17 MB)");
+    cache::folder(&name, &what, |into| cache::pip(requirement, into))
 }
