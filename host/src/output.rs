@@ -125,7 +125,7 @@ pub(crate) fn preview(text: &str, max: usize) -> String {
 
 /// Line ends and changes of direction, which Unicode does not count as control characters: the rest of
 /// the line could be made to read as something else.
-fn steers(c: char) -> bool {
+pub(crate) fn steers(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

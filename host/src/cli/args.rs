@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// Groups: list, describe, seek, pause, resume, delete
     #[command(subcommand)]
     Group(GroupCommand),
-    /// Versions of handlers in this Redis: deploy, list, history, rollback
+    /// Handlers: inspect and test files; deploy, list, history, rollback of versions in this Redis
     #[command(subcommand)]
     Handler(HandlerCommand),
     /// Messages that were given up: list, show, redrive, purge
@@ -224,6 +224,12 @@ pub(crate) struct RunArgs {
     /// Writes a WebAssembly core dump of each trap into this folder, at most 10 in a run
     #[arg(long, value_name = "DIR")]
     pub(crate) coredump: Option<PathBuf>,
+    /// Tells each call: its message, what it came to, what it emitted and changed
+    #[arg(long)]
+    pub(crate) calls: bool,
+    /// A module file that changes is current at once, without a trial against the version before
+    #[arg(long)]
+    pub(crate) now: bool,
     /// Validates configuration, modules and grants, and ends
     #[arg(long)]
     pub(crate) check: bool,
@@ -348,6 +354,32 @@ pub(crate) enum DeadCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HandlerCommand {
+    /// What a file is: kind, imports with the grants that they need, exports, size, digest, who made it
+    ///
+    /// Exit status 1 if it is no handler: what can be said is said all the same. With --format json one
+    /// object {"file", "kind" or null, "error" or null, "size", "digest", "languages", "processed_by" and
+    /// "sdks": [{"name", "version"}], "compile_ms", "exports", "imports": [{"import", "grant", "flag",
+    /// "missing"}], "grants": [line]}.
+    Inspect { file: PathBuf },
+    /// Messages through a handler, without Redis, held against what is expected of them
+    ///
+    /// A line of the messages is one that `send --jsonl` takes and may have "expect": {"outcome": "ok",
+    /// "retry", "reject", "trap", "deadline", "memory" or "instantiate", "reason": a text that must occur in
+    /// it, "after_ms", "emitted": [{"to", "key", "payload" or "payload_base64", "attributes": {NAME: TEXT or
+    /// null}}], "state": {NAME: TEXT, {"base64"} or null, as it is after the message}}. What is not named is
+    /// not compared, but whoever names no outcome expects ok.
+    ///
+    /// All of them go through one partition, 0 of 1, in order, each once, as attempt 1: a retry is an
+    /// outcome. The handler's clock begins at 2026-01-01T00:00:00Z and is a second later at each message;
+    /// random numbers come from --seed and the message. So a run twice gives the same bytes; requests over
+    /// HTTP alone are real.
+    ///
+    /// Exit status 0 if all are as expected; 1 if one is not, or differs from --against; 2 if nothing could
+    /// be tested: wrong arguments, a wrong line, a component that cannot run. With --format json one object
+    /// a message: {"line", "key", "result": "as_expected", "unchecked" or "otherwise", "outcome", "reason",
+    /// "after_ms", "emitted", "state": what it changed, "differences": [{"what", "expected", "actual"}],
+    /// "log": [{"level", "text"}]} and, with --against, "against": {"outcome", "difference"}.
+    Test(TestArgs),
     /// Makes a module the next version of a handler: hosts with module = "deployed" follow
     ///
     /// It is checked here, stored by its sha256, and on trial in all partitions for 5 s: what it does not
@@ -387,6 +419,41 @@ pub(crate) enum HandlerCommand {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// A component [default: the module of the handler in --config]
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: Option<PathBuf>,
+    /// Messages with what is expected of them, one a line; - reads stdin
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) messages: PathBuf,
+    /// The state before the first message: {NAME: TEXT or {"base64"}} [default: none]
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) state: Option<PathBuf>,
+    /// Another version: it sees each message just before, from the same state, as a shadow does in a host,
+    /// and where it does something else that is told
+    #[arg(long, value_name = "OTHER.wasm")]
+    pub(crate) against: Option<PathBuf>,
+    /// Grants, limits and names are those of a handler in this configuration
+    #[arg(short, long, value_name = "FILE.toml", conflicts_with = "grant")]
+    pub(crate) config: Option<PathBuf>,
+    /// Which handler of it [default: the only one]
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub(crate) handler: Option<HandlerName>,
+    /// What the handler may touch: state, emit=STREAM, http=https://HOST; may be repeated
+    #[arg(long, value_name = "GRANT")]
+    pub(crate) grant: Vec<String>,
+    /// Of the random numbers that the handler draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Writes what it came to as JUnit XML, too
+    #[arg(long, value_name = "FILE.xml")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Shows effects and log of every message, and the state at the end
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Args)]

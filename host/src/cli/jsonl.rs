@@ -1,5 +1,6 @@
 //! Messages as lines of JSON: `{"key", "payload" or "payload_base64", "attributes": {}}`, both ways; on the
-//! way in perhaps with `"id"`, the number that its producer gave it.
+//! way in perhaps with `"id"`, the number that its producer gave it, and with `"expect"`, what a test expects
+//! of it.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -8,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use segmenter_core::entry::Fields;
 use segmenter_core::message::Content;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -22,13 +23,14 @@ fn line_bytes_max(payload_max: usize) -> usize {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct Line<E> {
     id: Option<u64>,
     key: String,
     payload: Option<String>,
     payload_base64: Option<String>,
     #[serde(default)]
     attributes: Attributes,
+    expect: Option<E>,
 }
 
 /// In the order of the file; serde_json's map would sort them.
@@ -92,6 +94,15 @@ impl<R: Read> Lines<R> {
 
     /// `payload_max`: bytes, inclusive.
     pub(super) fn next(&mut self, payload_max: usize) -> Option<Result<Numbered, BadLine>> {
+        let next = self.next_expecting::<IgnoredAny>(payload_max)?;
+        Some(next.map(|(message, _)| message))
+    }
+
+    /// And what is expected of it, if that is said.
+    pub(super) fn next_expecting<E: DeserializeOwned>(
+        &mut self,
+        payload_max: usize,
+    ) -> Option<Result<(Numbered, Option<E>), BadLine>> {
         loop {
             self.buffer.clear();
             self.number += 1;
@@ -113,10 +124,10 @@ impl<R: Read> Lines<R> {
             if self.buffer.trim_ascii().is_empty() {
                 continue;
             }
-            let message = parse(&self.buffer, payload_max).and_then(|(id, content)| {
+            let message = parse(&self.buffer, payload_max).and_then(|(id, content, expect)| {
                 let id = self.ids.next(number, id)?;
                 let line = number;
-                Ok(Numbered { line, id, content })
+                Ok((Numbered { line, id, content }, expect))
             });
             return Some(message.map_err(|why| BadLine { number, why }));
         }
@@ -128,12 +139,14 @@ impl<R: Read> Lines<R> {
     }
 }
 
-fn parse(line: &[u8], payload_max: usize) -> Result<(Option<u64>, Content), String> {
+type Parsed<E> = (Option<u64>, Content, Option<E>);
+
+fn parse<E: DeserializeOwned>(line: &[u8], payload_max: usize) -> Result<Parsed<E>, String> {
     // With its line feed, what is missing at the end would be told as column 0 of a next line.
     let line = line.trim_ascii_end();
     let text = std::str::from_utf8(line)
         .map_err(|e| format!("it is not valid UTF-8 (byte {})", e.valid_up_to() + 1))?;
-    let line: Line = serde_json::from_str(text).map_err(|e| {
+    let line: Line<E> = serde_json::from_str(text).map_err(|e| {
         // The number of the line is ours; serde counts from this line's begin.
         let why = e.to_string();
         let why = why.split(" at line ").next().unwrap_or(&why).to_owned();
@@ -148,7 +161,7 @@ fn parse(line: &[u8], payload_max: usize) -> Result<(Option<u64>, Content), Stri
         (None, None) => return Err("it has neither payload nor payload_base64".to_owned()),
     };
     Content::new(line.key, payload, line.attributes.0, payload_max)
-        .map(|content| (line.id, content))
+        .map(|content| (line.id, content, line.expect))
         .map_err(|e| e.to_string())
 }
 
@@ -259,6 +272,18 @@ mod tests {
                 bad.why
             );
         }
+    }
+
+    #[test]
+    fn what_a_test_expects_is_nothing_to_whoever_sends() {
+        let text = r#"{"key":"k","payload":"p","expect":{"outcome":"ok","what":["ever"]}}"#;
+        assert_eq!(lines(text)[0].as_ref().unwrap().1.payload(), b"p");
+        let mut read = Lines::new(BufReader::new(text.as_bytes()), Numbers::None);
+        let (message, expect) = read.next_expecting::<Value>(10).unwrap().unwrap();
+        assert_eq!(
+            (message.line, &expect.unwrap()["outcome"]),
+            (1, &json!("ok"))
+        );
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(super) enum Numbers {
     /// Nobody numbers them.
     #[default]
     None,
+    /// If somebody does, it is of no use here.
+    Ignored,
     /// Line 1 has this one, and every line, also a blank one, one more than the line before.
     From(u64),
     /// Each line its own; the last one was this.
@@ -58,7 +60,7 @@ impl Numbers {
     /// Of line `line`, counted from 1, which says `own`.
     pub(super) fn next(&mut self, line: u64, own: Option<u64>) -> Result<Option<u64>, String> {
         match (self, own) {
-            (Numbers::None, None) => Ok(None),
+            (Numbers::None, None) | (Numbers::Ignored, _) => Ok(None),
             (Numbers::None, Some(_)) => {
                 Err("it has an id, but nobody says of which producer; use --id PRODUCER".to_owned())
             }

@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use segmenter_core::consumer::Exhausted;
 use segmenter_core::names::HandlerName;
 use segmenter_core::port::Start;
-use segmenter_wasm::{Grants, Recycle};
+use segmenter_wasm::Grants;
 
 use super::Usage;
 use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
-    self, ATTEMPTS, BACKOFF, Config, ConfigFile, DRAIN_TIMEOUT, HandlerConfig, Limits,
-    ModuleSource, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT,
+    self, Config, ConfigFile, DRAIN_TIMEOUT, HandlerConfig, ModuleSource, READ_AHEAD_BYTES,
+    RedisConfig,
 };
 use crate::host::{self, RunOptions};
 
@@ -22,6 +21,7 @@ const DEFAULT_FILE: &str = "segmenter.toml";
 
 pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCode> {
     let (check, wait, coredump) = (args.check, args.wait, args.coredump.clone());
+    let (calls, now) = (args.calls, args.now);
     let (config, file) = configuration(global, args)?;
     if config.handlers.is_empty() {
         return Err(Usage(
@@ -38,6 +38,8 @@ pub(super) async fn run(global: &Global, args: RunArgs) -> anyhow::Result<ExitCo
         wait,
         check,
         coredump,
+        calls,
+        now,
     })
     .await
 }
@@ -75,27 +77,14 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<(Config, Opti
         ))
         .into());
     };
-    let mut grants = Grants::default();
-    for text in &args.grant {
-        config::grant(&mut grants, text).map_err(|e| Usage(format!("--grant {text}: {e}")))?;
-    }
+    let name = name_of(&module)?;
     let handler = HandlerConfig {
-        name: name_of(&module)?,
-        stream,
-        group,
-        module: ModuleSource::File(module),
-        allow: None,
         start: match args.from {
             From::Beginning => Start::Beginning,
             From::End => Start::End,
         },
-        session_timeout: SESSION_TIMEOUT,
-        limits: Limits::default(),
-        recycle: Recycle::default(),
-        backoff: BACKOFF,
-        attempts: ATTEMPTS,
-        exhausted: Exhausted::default(),
-        grants,
+        grants: grants(&args.grant)?,
+        ..HandlerConfig::new(name, stream, group, ModuleSource::File(module))
     };
     let config = Config {
         namespace: global.namespace(),
@@ -110,8 +99,17 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<(Config, Opti
     Ok((config, None))
 }
 
+/// What `--grant` says.
+pub(super) fn grants(flags: &[String]) -> anyhow::Result<Grants> {
+    let mut grants = Grants::default();
+    for text in flags {
+        config::grant(&mut grants, text).map_err(|e| Usage(format!("--grant {text}: {e}")))?;
+    }
+    Ok(grants)
+}
+
 /// The file's name without `.wasm`, with what no name may hold replaced.
-fn name_of(module: &Path) -> anyhow::Result<HandlerName> {
+pub(super) fn name_of(module: &Path) -> anyhow::Result<HandlerName> {
     let stem = module
         .file_stem()
         .map(|stem| stem.to_string_lossy())

@@ -15,6 +15,7 @@ use std::time::Duration;
 use segmenter_core::backoff::Backoff;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::effects::EffectLimits;
+use segmenter_core::limits::PAYLOAD_BYTES_MAX;
 use segmenter_core::names::{
     GroupName, HandlerName, MemberId, Namespace, Shape, StreamName, Version,
 };
@@ -159,6 +160,49 @@ impl Default for Limits {
             log_bytes: LOG_BYTES,
             module_bytes: MODULE_BYTES,
             effects: EffectLimits::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// As instances are held to them.
+    pub(crate) fn of_instances(&self, recycle: Recycle) -> segmenter_wasm::Limits {
+        segmenter_wasm::Limits {
+            deadline: self.deadline,
+            instantiate: self.instantiate,
+            memory_bytes: self.memory_bytes,
+            table_elements: self.table_elements,
+            core_instances: self.core_instances,
+            log_bytes: self.log_bytes,
+            recycle,
+            payload_bytes: PAYLOAD_BYTES_MAX,
+            effects: self.effects,
+        }
+    }
+}
+
+impl HandlerConfig {
+    /// With the default of everything else.
+    pub(crate) fn new(
+        name: HandlerName,
+        stream: StreamName,
+        group: GroupName,
+        module: ModuleSource,
+    ) -> HandlerConfig {
+        HandlerConfig {
+            name,
+            stream,
+            group,
+            module,
+            allow: None,
+            start: Start::Beginning,
+            session_timeout: SESSION_TIMEOUT,
+            limits: Limits::default(),
+            recycle: Recycle::default(),
+            backoff: BACKOFF,
+            attempts: ATTEMPTS,
+            exhausted: Exhausted::default(),
+            grants: Grants::default(),
         }
     }
 }

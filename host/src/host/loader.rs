@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use segmenter_core::limits;
 use segmenter_core::names::Version;
 use segmenter_wasm::{Compiled, Engine, Grants, Limits, Module, Priority, version_of};
 
@@ -24,17 +23,7 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn of(handler: &HandlerConfig) -> Settings {
         Settings {
-            limits: Limits {
-                deadline: handler.limits.deadline,
-                instantiate: handler.limits.instantiate,
-                memory_bytes: handler.limits.memory_bytes,
-                payload_bytes: limits::PAYLOAD_BYTES_MAX,
-                effects: handler.limits.effects,
-                table_elements: handler.limits.table_elements,
-                core_instances: handler.limits.core_instances,
-                log_bytes: handler.limits.log_bytes,
-                recycle: handler.recycle,
-            },
+            limits: handler.limits.of_instances(handler.recycle),
             grants: handler.grants.clone(),
             allow: handler.allow.clone(),
         }

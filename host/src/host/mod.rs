@@ -1,6 +1,7 @@
 //! The running host: modules → streams → groups → members, in that order, then until a signal. It must
 //! not know the command line; the configuration it gets is valid.
 
+mod call_log;
 pub(crate) mod clock;
 mod file_watch;
 mod follow;
@@ -65,6 +66,10 @@ pub struct RunOptions {
     pub check: bool,
     /// A folder for core dumps of guests that trap.
     pub coredump: Option<PathBuf>,
+    /// Tell each call with what it came to.
+    pub calls: bool,
+    /// What a module file becomes is current at once, without a trial.
+    pub now: bool,
 }
 
 /// One handler bound to (stream, group), whatever runs it.
@@ -88,6 +93,8 @@ pub struct Plan {
 #[derive(Clone)]
 pub struct Say {
     format: Format,
+    /// Each call is told.
+    calls: bool,
     away: Arc<AtomicBool>,
 }
 
@@ -95,8 +102,12 @@ impl Say {
     pub fn new(format: Format) -> Say {
         Say {
             format,
+            calls: false,
             away: Arc::default(),
         }
+    }
+    fn with_calls(self, calls: bool) -> Say {
+        Say { calls, ..self }
     }
     fn event(&self, event: &telemetry::Event<'_>) {
         telemetry::say(self.format, event);
@@ -120,7 +131,7 @@ impl Say {
 
 /// The host with WebAssembly handlers, from configuration to exit.
 pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
-    let say = Say::new(options.format);
+    let say = Say::new(options.format).with_calls(options.calls);
     let (loader, prepared) = prepare::modules(&options.config, options.coredump, &say).await?;
     if options.check {
         prepare::say_checked(options.format, &prepared);
@@ -170,6 +181,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
                 say: say.clone(),
                 log: Arc::new(log),
                 plan: plan.clone(),
+                now: options.now,
             };
             let followed = follow::begin(parts, config, code, member.clone(), options.wait);
             begun.push((plan, followed.await?));

@@ -8,6 +8,7 @@ use segmenter_core::names::HandlerName;
 use segmenter_wasm::{GuestLine, LogSink};
 use serde::Serialize;
 
+use super::call_log::Call;
 use super::clock;
 use crate::output::{Format, preview};
 
@@ -92,6 +93,8 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         core_dump: Option<&'a str>,
     },
+    /// Each call, where that is asked for.
+    Called(Box<Call<'a>>),
     /// A call has used half of its deadline.
     HandlerSlow {
         handler: &'a str,
@@ -426,6 +429,7 @@ impl Event<'_> {
                 short(key),
                 brief(version)
             ),
+            Event::Called(call) => call.sentence(),
             Event::HandlerSlow {
                 handler,
                 partition,

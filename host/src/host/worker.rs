@@ -18,6 +18,7 @@ use segmenter_core::time::{Duration, Time};
 use segmenter_redis::{Broker, Reader};
 use tokio::sync::{mpsc, watch};
 
+use super::call_log::Call;
 use super::clock;
 use super::handler::{CallLimits, Diagnosis, Handler, Instance};
 use super::lineup::{self, Counting, Live, Published, Running};
@@ -267,6 +268,7 @@ impl<H: Handler> Worker<H> {
         }
         let diagnosis = instance.as_mut().map(Instance::diagnosis);
         self.report(&live, &message, &outcome, diagnosis.unwrap_or_default());
+        self.tell(&live, &message, &outcome, clock::now().since(started));
         if let Some(rehearsed) = rehearsed {
             self.compare(&message, &outcome, &rehearsed);
         }
@@ -410,6 +412,19 @@ impl<H: Handler> Worker<H> {
             backtrace: diagnosis.backtrace.as_deref(),
             core_dump: diagnosis.core_dump.as_deref(),
         });
+    }
+
+    fn tell(&self, live: &Live<H>, message: &Message, outcome: &Outcome, took: Duration) {
+        if !self.shared.say.calls {
+            return;
+        }
+        let plan = &self.shared.plan;
+        let version = live.handler.version().as_str();
+        let names = (plan.handler.as_str(), plan.stream.stream.as_str(), version);
+        if let Some(call) = Call::of(names, message, outcome, took) {
+            let call = telemetry::Event::Called(Box::new(call));
+            self.shared.say.event(&call);
+        }
     }
 
     /// All commands but the call and its cancel. Requests run in tasks of their own and answer by

@@ -12,6 +12,7 @@ use wasmtime::{
 };
 
 use crate::aside::Aside;
+use crate::course::Fixed;
 use crate::diagnosis::CoreDumps;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use crate::module::Limits;
@@ -65,6 +66,8 @@ pub struct Engine {
     pub(crate) core_dumps: Option<Arc<CoreDumps>>,
     pub(crate) aside: Arc<Aside>,
     pub(crate) live: Arc<AtomicUsize>,
+    /// None: time and chance are the system's.
+    pub(crate) fixed: Option<Fixed>,
     cache: Option<Cache>,
     allocator: &'static str,
     memory_bytes_max: usize,
@@ -98,11 +101,19 @@ impl Engine {
                 .map(|dir| Arc::new(CoreDumps::new(dir))),
             aside: Arc::new(Aside::new(config.cache_dir.map(|dir| dir.join(LOCKS)))),
             live: Arc::default(),
+            fixed: None,
             cache,
             allocator,
             memory_bytes_max: config.memory_bytes_max,
             table_elements_max: config.table_elements_max,
         })
+    }
+
+    /// For modules that are linked and instances that are made from here on: the same time and the same
+    /// random numbers in every run.
+    pub fn fixed(mut self, fixed: Fixed) -> Engine {
+        self.fixed = Some(fixed);
+        self
     }
 
     /// Modules in memory: those that somebody holds, and those that instances still run.

@@ -18,6 +18,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::segmenter::handler::types::{EntryId, Failure, Message as WitMessage};
 use crate::bindings::{MessageHandler, MessageHandlerPre};
 use crate::capabilities::{self, Http};
+use crate::course::Course;
 use crate::diagnosis::{self, CoreDumps, Diagnosis};
 use crate::engine::Engine;
 use crate::grants::Grants;
@@ -53,6 +54,8 @@ pub(crate) struct State {
     pub(crate) draft: Option<Draft>,
     pub(crate) http: Http,
     pub(crate) table: ResourceTable,
+    /// None: time and chance are the system's.
+    pub(crate) course: Option<Course>,
     limiter: Limiter,
     deadline: Instant,
     wasi: WasiCtx,
@@ -93,7 +96,9 @@ impl Instance {
         let context = tenure.context().clone();
         let shadow = tenure.is_shadow();
         let output = Output::new(tenure.sink(), context.partition, limits.log_bytes, shadow);
-        let wasi = capabilities::wasi(&grants, &output, shadow).map_err(InstantiateError)?;
+        let course = engine.fixed.map(Course::new);
+        let wasi = capabilities::wasi(&grants, &output, shadow, course.as_ref());
+        let wasi = wasi.map_err(InstantiateError)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let state = State {
@@ -106,6 +111,7 @@ impl Instance {
             limits,
             tenure,
             draft: None,
+            course,
             limiter: Limiter::new(limits),
             deadline: Instant::now() + limits.instantiate,
             wasi,
@@ -205,6 +211,9 @@ impl Instance {
         let state = self.store.data_mut();
         let output = state.output.clone();
         output.begin(message);
+        if let Some(course) = &state.course {
+            course.begin(message);
+        }
         state.limiter.refused = None;
         state.draft = Some(Draft::default());
         state.deadline = Instant::now() + self.limits.deadline;

@@ -4,6 +4,8 @@
 mod aside;
 mod bindings;
 mod capabilities;
+mod course;
+mod describe;
 mod diagnosis;
 mod engine;
 mod grants;
@@ -11,9 +13,12 @@ mod instance;
 mod limiter;
 mod module;
 mod output;
+mod producers;
 mod tenure;
 
 pub use aside::COMPILED_ELSEWHERE_WAIT;
+pub use course::Fixed;
+pub use describe::{Asked, Description, Needs};
 pub use diagnosis::{CORE_DUMPS_MAX, Diagnosis};
 pub use engine::{Engine, EngineConfig, EngineError, TooLarge};
 pub use grants::{Folder, Grants, Origin, OriginError};
@@ -23,4 +28,5 @@ pub use module::{
     Compiled, Limits, LoadError, Module, PartitionContext, Priority, Recycle, Targets, version_of,
 };
 pub use output::{GuestLine, Level, LogSink};
+pub use producers::{Producers, Tool};
 pub use tenure::{StateSource, Tenure};

@@ -11,11 +11,12 @@ use segmenter_core::effects::{self, EffectLimits};
 use segmenter_core::lease::Epoch;
 use segmenter_core::names::{GroupName, HandlerName, Namespace, Partition, StreamName, Version};
 use sha2::{Digest, Sha256};
-use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 use crate::bindings::MessageHandlerPre;
 use crate::capabilities;
+use crate::course;
+use crate::describe::{self, Description};
 use crate::engine::Engine;
 use crate::grants::Grants;
 use crate::instance::{Granted, Instance, InstantiateError, State};
@@ -159,6 +160,16 @@ impl Compiled {
             engine: engine.clone(),
             component,
         })
+    }
+
+    /// sha256 of the bytes.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Whether or not it can run here.
+    pub fn describe(&self) -> Description {
+        describe::describe(&self.engine, &self.component)
     }
 
     /// Checked against world and grants.
@@ -334,11 +345,7 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
 }
 
 fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
-    let ty = component.component_type();
-    let found: Vec<String> = ty
-        .exports(&engine.engine)
-        .map(|(name, _)| name.to_owned())
-        .collect();
+    let found = describe::exports(engine, component);
     let handler = found.iter().any(|name| name.starts_with(HANDLER));
     let batch = found.iter().any(|name| name.starts_with(BATCH));
     match (handler, batch) {
@@ -352,23 +359,16 @@ fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError
 fn linker(engine: &Engine, grants: &Grants) -> Result<Linker<State>, LoadError> {
     let mut linker = Linker::new(&engine.engine);
     capabilities::link(&mut linker, grants).map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+    if engine.fixed.is_some() {
+        course::link(&mut linker).map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+    }
     Ok(linker)
 }
 
 /// Names what is missing better than linking would: with the setting that grants it.
 fn check_imports(engine: &Engine, component: &Component, grants: &Grants) -> Result<(), LoadError> {
-    let ty = component.component_type();
-    for (name, item) in ty.imports(&engine.engine) {
-        if let ComponentItem::ComponentInstance(instance) = &item.ty {
-            let types_only = instance
-                .exports(&engine.engine)
-                .all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)));
-            if types_only {
-                continue;
-            }
-        }
-        if let Some(why) = capabilities::missing(name, grants) {
-            let import = name.to_owned();
+    for import in describe::imports(engine, component) {
+        if let Some(why) = capabilities::missing(&import, grants) {
             return Err(LoadError::MissingImport { import, why });
         }
     }

@@ -1,4 +1,4 @@
-//! A file that shall be deployed: read within a bound, compiled, and one instance of it made, as a host
+//! A module file: read within a bound, compiled, and one instance of it made, as a host
 //! would; so that what can never run is refused before anybody else sees it. It must not know Redis.
 
 use std::fs::File;
@@ -19,15 +19,8 @@ pub(super) async fn checked(path: &Path, memory_bytes: usize) -> anyhow::Result<
     let bytes = read(path).with_context(|| format!("reading {shown}"))?;
     let defaults = config::Limits::default();
     let limits = Limits {
-        deadline: defaults.deadline,
-        instantiate: defaults.instantiate,
         memory_bytes,
-        table_elements: defaults.table_elements,
-        core_instances: defaults.core_instances,
-        log_bytes: defaults.log_bytes,
-        recycle: Recycle::default(),
-        payload_bytes: limits::PAYLOAD_BYTES_MAX,
-        effects: defaults.effects,
+        ..defaults.of_instances(Recycle::default())
     };
     let engine = Engine::new(EngineConfig {
         cache_dir: cache_dir(),
@@ -37,7 +30,7 @@ pub(super) async fn checked(path: &Path, memory_bytes: usize) -> anyhow::Result<
         core_dump_dir: None,
     })
     .context("starting the WebAssembly engine")?;
-    let module = Module::load(&engine, &bytes, limits, everything())
+    let module = Module::load(&engine, &bytes, limits, Grants::everything())
         .with_context(|| format!("{shown} cannot be deployed"))?;
     module.probe().await.with_context(|| {
         format!(
@@ -47,18 +40,8 @@ pub(super) async fn checked(path: &Path, memory_bytes: usize) -> anyhow::Result<
     Ok((bytes, module))
 }
 
-fn everything() -> Grants {
-    Grants {
-        emit: ["any".parse().expect("a name")].into(),
-        state: true,
-        http: ["https://any".parse().expect("an origin")].into(),
-        config: Some([].into()),
-        ..Grants::default()
-    }
-}
-
 /// What is larger is refused before it is read, as far as its size can be told beforehand.
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let max = limits::DEPLOYED_MODULE_BYTES_MAX;
     let file = File::open(path)?;
     let meta = file.metadata()?;
@@ -67,14 +50,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
     if meta.len() > max as u64 {
         let size = meta.len();
-        bail!("it has {size} bytes; a module that is deployed has at most {max}");
+        bail!("it has {size} bytes; a module has at most {max}");
     }
     let mut bytes = Vec::new();
     file.take(max as u64 + 1).read_to_end(&mut bytes)?;
     match bytes.len() {
         0 => bail!("it is empty"),
         size if size > max => {
-            bail!("it is longer than it said; a module that is deployed has at most {max} bytes")
+            bail!("it is longer than it said; a module has at most {max} bytes")
         }
         _ => Ok(bytes),
     }

@@ -1,10 +1,13 @@
-//! `handler …`: versions of handlers in Redis. What several of its commands need; each has a file.
+//! `handler …`: files that may be handlers, and versions of handlers in Redis. What several of its commands
+//! need; each has a file.
 
 mod check;
 mod deploy;
 mod history;
+mod inspect;
 mod list;
 mod rollback;
+mod test;
 mod wait;
 
 use std::process::ExitCode;
@@ -21,6 +24,8 @@ const DIGITS: usize = 12;
 
 pub(super) async fn run(global: &Global, command: HandlerCommand) -> anyhow::Result<ExitCode> {
     match command {
+        HandlerCommand::Inspect { file } => return inspect::run(global, file),
+        HandlerCommand::Test(args) => return test::run(global, args).await,
         HandlerCommand::Deploy(args) => return deploy::run(global, args).await,
         HandlerCommand::List { name } => list::run(global, &name).await?,
         HandlerCommand::History { name } => history::run(global, &name).await?,

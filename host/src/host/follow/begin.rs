@@ -53,7 +53,7 @@ pub(in crate::host) async fn begin(
             let bytes_max = config.limits.module_bytes;
             let watch = Watch::start(&path, bytes_max, Some(version.clone()))
                 .with_context(|| format!("handler {handler}: watching {}", path.display()))?;
-            let file = FromFile::new(version, bytes);
+            let file = FromFile::new(version, bytes, parts.now);
             let code = (module, targets);
             (code, Source::File(Box::new((file, watch, path))))
         }

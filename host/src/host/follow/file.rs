@@ -17,14 +17,17 @@ struct Kept {
 }
 
 pub(super) struct FromFile {
+    /// What it holds is current at once.
+    now: bool,
     revision: u64,
     current: Kept,
     candidate: Option<(Kept, Time)>,
 }
 
 impl FromFile {
-    pub(super) fn new(version: Version, bytes: Arc<Vec<u8>>) -> FromFile {
+    pub(super) fn new(version: Version, bytes: Arc<Vec<u8>>, now: bool) -> FromFile {
         FromFile {
+            now,
             revision: 1,
             current: Kept { version, bytes },
             candidate: None,
@@ -34,6 +37,10 @@ impl FromFile {
     /// The file holds this now. The current version again ends a trial: somebody went back.
     pub(super) fn holds(&mut self, now: Time, version: Version, bytes: Arc<Vec<u8>>) {
         self.revision += 1;
+        if self.now {
+            self.current = Kept { version, bytes };
+            return;
+        }
         let differs = version != self.current.version;
         self.candidate = differs.then(|| (Kept { version, bytes }, now + TRIAL));
     }
@@ -108,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_a_file_holds_is_on_trial_until_it_is_settled() {
-        let mut file = FromFile::new(version("v1"), Arc::new(b"v1".to_vec()));
+        let mut file = FromFile::new(version("v1"), Arc::new(b"v1".to_vec()), false);
         let first = holds(&mut file, "v2");
         assert_eq!(names(&file), ("v1".into(), Some("v2".into())));
         // Written again meanwhile: the verdict is about what is gone.
@@ -126,5 +133,14 @@ mod tests {
         holds(&mut file, "v4");
         holds(&mut file, "v3");
         assert_eq!(names(&file), ("v3".into(), None), "back by hand");
+    }
+
+    #[test]
+    fn without_trials_what_a_file_holds_is_current() {
+        let mut file = FromFile::new(version("v1"), Arc::new(b"v1".to_vec()), true);
+        let revision = holds(&mut file, "v2");
+        assert_eq!(names(&file), ("v2".into(), None));
+        assert_eq!(file.bytes(&version("v2")).as_deref(), Some(&b"v2".to_vec()));
+        assert_eq!((file.newest(), file.revision), (&version("v2"), revision));
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Parts {
     pub(crate) loader: Loader,
     pub(crate) say: Say,
     pub(crate) log: Arc<dyn LogSink>,
+    /// A version from a file has no trial.
+    pub(crate) now: bool,
 }
 
 /// How a load went.

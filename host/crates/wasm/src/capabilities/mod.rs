@@ -15,6 +15,8 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::WasiCtx;
 
 use crate::bindings::{segmenter, wasi};
+use crate::course::Course;
+use crate::describe::Needs;
 use crate::grants::Grants;
 use crate::instance::State;
 use crate::output::{Output, Stream};
@@ -99,16 +101,33 @@ static IMPORTS: [Import; 16] = [
     granted("wasi:http/outgoing-handler", None, &HTTP),
 ];
 
-/// Why an import is not there, or `None` if it should be.
-pub(crate) fn missing(import: &str, grants: &Grants) -> Option<String> {
-    let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let known = IMPORTS
+/// What an import needs, whatever was granted.
+pub(crate) fn needs(import: &str) -> Needs {
+    let grant = known(import).and_then(|known| known.grant);
+    match (missing(import, &Grants::everything()), grant) {
+        (Some(why), _) => Needs::Unknown(why),
+        (None, Some(grant)) => Needs::Grant {
+            setting: grant.setting,
+            flag: grant.flag,
+        },
+        (None, None) => Needs::Nothing,
+    }
+}
+
+fn known(import: &str) -> Option<&'static Import> {
+    let (name, _) = import.split_once('@').unwrap_or((import, ""));
+    IMPORTS
         .iter()
         .find(|known| match known.name.strip_suffix('/') {
             Some(_) => name.starts_with(known.name),
             None => name == known.name,
-        });
-    let Some(known) = known else {
+        })
+}
+
+/// Why an import is not there, or `None` if it should be.
+pub(crate) fn missing(import: &str, grants: &Grants) -> Option<String> {
+    let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    let Some(known) = known(import) else {
         return Some("this host does not have".to_owned());
     };
     if name.starts_with("wasi:") && version.starts_with("0.3.") {
@@ -165,10 +184,18 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Res
 
 /// What WASI gives to an instance: nothing but its output and what is granted, to a shadow nothing that it
 /// could change. The error is for people.
-pub(crate) fn wasi(grants: &Grants, output: &Output, shadow: bool) -> Result<WasiCtx, String> {
+pub(crate) fn wasi(
+    grants: &Grants,
+    output: &Output,
+    shadow: bool,
+    course: Option<&Course>,
+) -> Result<WasiCtx, String> {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(output.stream(Stream::Stdout))
         .stderr(output.stream(Stream::Stderr));
+    if let Some(course) = course {
+        course.give(&mut wasi);
+    }
     env::give(&mut wasi, &grants.env);
     files::give(&mut wasi, &grants.files, shadow)?;
     Ok(wasi.build())
