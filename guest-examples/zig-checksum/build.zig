@@ -30,10 +30,11 @@ pub fn build(b: *std.Build) void {
     const made = component.addOutputFileArg("zig-checksum.wasm");
     b.getInstallStep().dependOn(&b.addInstallFile(made, "zig-checksum.wasm").step);
 
-    const judge = b.addSystemCommand(&.{ "segmenter", "handler", "test" });
-    judge.addFileArg(made);
-    judge.addArgs(&.{ "--messages", "messages.jsonl", "-c", "segmenter.toml" });
+    const judge = b.addSystemCommand(&.{
+        "segmenter", "handler", "test", "-c", "segmenter.toml", "--messages", "messages.jsonl",
+    });
     judge.setCwd(b.path("."));
     judge.has_side_effects = true;
+    judge.step.dependOn(b.getInstallStep());
     b.step("test", "Hold the handler against messages.jsonl").dependOn(&judge.step);
 }

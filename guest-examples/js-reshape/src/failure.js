@@ -1,22 +1,18 @@
-// What to throw. The host reads `tag` and `val`; anything else that is thrown is a trap.
+// What to throw. The host reads `tag` and `val` of what is thrown; an `Error`, whatever it holds, is a trap.
 
 // Never: the message becomes a dead letter, with this reason, and the next one is handled.
-export class Reject extends Error {
+export class Reject {
   tag = "reject";
-  get val() {
-    return this.message;
+  constructor(reason) {
+    this.val = reason;
   }
 }
 
 // Not now: the same message again, after so many milliseconds, or when the host's backoff decides. What
 // follows in the partition waits.
-export class Retry extends Error {
+export class Retry {
   tag = "retry";
   constructor(reason, afterMs = null) {
-    super(reason);
-    this.afterMs = afterMs;
-  }
-  get val() {
-    return { reason: this.message, afterMs: this.afterMs };
+    this.val = { reason, afterMs };
   }
 }
