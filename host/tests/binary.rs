@@ -19,7 +19,7 @@ fn help_is_for_stdout_and_misuse_for_stderr() {
     };
     let (code, stdout, stderr) = run(&["--help"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    for command in ["stream", "send", "tail", "run", "group", "dead"] {
+    for command in ["new", "stream", "send", "tail", "run", "group", "dead"] {
         assert!(
             stdout.contains(&format!("\n  {command} ")),
             "{command} is missing in {stdout}"
@@ -70,4 +70,60 @@ fn what_is_built_for_people_has_no_fail_points() {
     assert!(!people.contains("failpoints"), "{people}");
     let tests = features(&["--workspace", "--edges", "normal,build,dev"]);
     assert!(tests.contains("failpoints"), "{tests}");
+}
+
+#[test]
+fn new_writes_into_empty_folders_alone_and_under_names_that_every_tool_takes() {
+    let place = tempfile::tempdir().expect("a folder");
+    let new = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_segmenter"))
+            .arg("new")
+            .args(args)
+            .current_dir(place.path())
+            .output()
+            .expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let files = |folder: &str| {
+        let entries = std::fs::read_dir(place.path().join(folder));
+        entries.map_or(0, |entries| entries.count())
+    };
+
+    // An empty folder will do, and one that is not there with those above it; its name is the project's.
+    std::fs::create_dir(place.path().join("empty")).expect("created");
+    for dir in ["empty", "deep/below/shop"] {
+        assert_eq!(new(&[dir, "--lang", "rust"]).0, Some(0));
+        let manifest = place.path().join(dir).join("Cargo.toml");
+        let name = dir.rsplit('/').next().expect("a name");
+        let manifest = std::fs::read_to_string(manifest).expect("it is there");
+        assert!(
+            manifest.contains(&format!("name = \"{name}\"")),
+            "{manifest}"
+        );
+    }
+
+    std::fs::create_dir(place.path().join("full")).expect("created");
+    std::fs::write(place.path().join("full/mine.txt"), "mine").expect("written");
+    for (args, code, says) in [
+        (&["full", "--lang", "c"][..], 1, "\"mine.txt\" is in it"),
+        (
+            &["full/mine.txt", "--lang", "c", "--name", "x"],
+            1,
+            "is a file",
+        ),
+        (&["Shop", "--lang", "c"], 2, "--name"),
+        (
+            &["shop", "--lang", "c", "--name", "a b"],
+            2,
+            "only lower-case",
+        ),
+        (&["shop", "--lang", "pyton"], 2, "'python'"),
+        (&["shop"], 2, "--lang"),
+    ] {
+        let (found, said) = new(args);
+        assert_eq!(found, Some(code), "{args:?}: {said}");
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+    assert_eq!((files("full"), files("Shop"), files("shop")), (1, 0, 0));
 }

@@ -33,7 +33,7 @@ enum Command {
     Demo,
     /// Everything that CI runs: fmt, clippy, guests, and the tests on two servers
     Test {
-        /// One part alone: fmt, clippy, guests, build, unit, redis, valkey
+        /// One part alone: fmt, clippy, guests, build, unit, redis, valkey, languages
         #[arg(long, value_name = "PART")]
         only: Option<String>,
     },

@@ -1,6 +1,7 @@
 //! Everything that CI runs, the cheap parts first; each part's time at the end.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -45,6 +46,7 @@ pub(crate) fn run(only: Option<&str>) -> anyhow::Result<()> {
         ),
         ("redis", Box::new(|| on(&servers::redis()?))),
         ("valkey", Box::new(|| on(&servers::valkey()?))),
+        ("languages", Box::new(|| languages(&servers::any()?))),
     ];
     if let Some(only) = only
         && !parts.iter().any(|(name, _)| *name == only)
@@ -71,15 +73,15 @@ pub(crate) fn run(only: Option<&str>) -> anyhow::Result<()> {
             }
         }
     }
-    println!("\n{:<8} {:>8}  {:<6}", "PART", "SECONDS", "RESULT");
+    println!("\n{:<9} {:>8}  {:<6}", "PART", "SECONDS", "RESULT");
     let total: f64 = rows.iter().map(|(_, seconds, ..)| seconds).sum();
     for (name, seconds, result, note) in rows {
         println!(
             "{}",
-            format!("{name:<8} {seconds:>8.0}  {result:<6}  {note}").trim_end()
+            format!("{name:<9} {seconds:>8.0}  {result:<6}  {note}").trim_end()
         );
     }
-    println!("{:<8} {total:>8.0}", "total");
+    println!("{:<9} {total:>8.0}", "total");
     failed.map_or(Ok(()), Err)
 }
 
@@ -134,13 +136,32 @@ fn tests(selected: &[&str], env: &[(&str, &OsStr)]) -> anyhow::Result<()> {
     )
 }
 
+/// What toolchains and languages are about, whatever the server is.
+fn languages(server: &Binary) -> anyhow::Result<String> {
+    let (guests, binary) = places();
+    let env = [
+        ("SEGMENTER_TEST_SERVER", server.path.as_os_str()),
+        ("SEGMENTER_TEST_GUESTS", guests.as_os_str()),
+        ("SEGMENTER_TEST_BIN", binary.as_os_str()),
+    ];
+    tests(&["--test", "languages"], &env)?;
+    // The tests wrote it: from an empty folder to a handled message.
+    if let Ok(table) = std::fs::read_to_string(cargo::target().join("from-empty.md")) {
+        println!("{table}");
+    }
+    Ok(server.version.clone())
+}
+
+/// Guests, and the binary under test.
+fn places() -> (PathBuf, PathBuf) {
+    let target = cargo::target();
+    (target.join("guests"), target.join("debug/segmenter"))
+}
+
 /// Conformance and end to end, against one server.
 fn on(server: &Binary) -> anyhow::Result<String> {
     say(&format!("tests on {}", server.version));
-    let (guests, binary) = (
-        cargo::target().join("guests"),
-        cargo::target().join("debug/segmenter"),
-    );
+    let (guests, binary) = places();
     let mut env = vec![
         ("SEGMENTER_TEST_SERVER", server.path.as_os_str()),
         ("SEGMENTER_TEST_GUESTS", guests.as_os_str()),

@@ -8,7 +8,7 @@ use segmenter_tests::process::{Host, guest};
 use serde_json::json;
 
 use crate::support::World;
-use crate::{Entry, entries, until_done};
+use crate::{Entry, entries, letters, until_done};
 
 const PARTITIONS: u32 = 4;
 /// Latin, Cyrillic, Chinese, Arabic, emoji of one and of several code points, none, and what is no letter.
@@ -122,10 +122,7 @@ fn failures(world: &World, host: &Host) {
         [1, 0, 1],
         "what fails for a while is emitted once in the end, and what is rejected never"
     );
-    let listed = world
-        .run(&["--format", "json", "dead", "list", "s", "g"])
-        .ok();
-    let letters = listed.objects();
+    let letters = letters(world, "s", "g");
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_eq!(letters[0]["key"], "reject");
     assert_eq!(letters[0]["reason"], "asked to");

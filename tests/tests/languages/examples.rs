@@ -10,7 +10,7 @@ use segmenter_tests::process::{Host, guest};
 use serde_json::Value;
 
 use crate::support::World;
-use crate::{Entry, entries, until_done};
+use crate::{Entry, entries, letters, until_done};
 
 /// Of each stream in the examples' configurations.
 const PARTITIONS: u32 = 4;
@@ -102,10 +102,7 @@ fn does_what_its_samples_say(example: &str, stream: &str) {
 }
 
 fn dead_letters_are(world: &World, stream: &str, group: &str, mut expected: Vec<(String, String)>) {
-    let listed = world
-        .run(&["--format", "json", "dead", "list", stream, group])
-        .ok();
-    let letters = listed.objects();
+    let letters = letters(world, stream, group);
     assert_eq!(letters.len(), expected.len(), "{letters:?}");
     for letter in &letters {
         let (key, reason) = (text(&letter["key"]), text(&letter["reason"]));

@@ -13,6 +13,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use segmenter_tests::process::until;
+use serde_json::Value;
 use support::World;
 
 /// The fields of an entry, as bytes.
@@ -58,4 +59,23 @@ fn until_done(world: &World, stream: &str, partitions: u32, group: &str) {
             && (0..partitions).map(waiting).sum::<u64>() == 0;
         done.then_some(())
     });
+}
+
+/// Dead letters whole.
+fn letters(world: &World, stream: &str, group: &str) -> Vec<Value> {
+    let dead = |args: &[&str]| {
+        let mut all = vec!["--format", "json", "dead"];
+        all.extend(args);
+        world.run(&all).ok().objects()
+    };
+    let ids: Vec<String> = dead(&["list", stream, group])
+        .iter()
+        .map(|letter| letter["id"].as_str().expect("an id").to_owned())
+        .collect();
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    let mut show = vec!["show", stream, group];
+    show.extend(ids.iter().map(String::as_str));
+    dead(&show)
 }

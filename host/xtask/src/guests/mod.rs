@@ -30,7 +30,10 @@ const ECHO: &[(&str, &str, &[Overlay])] = &[
     (
         "echo-python",
         "py-classify",
-        &[("handler.py", "src/handler.py")],
+        &[
+            ("handler.py", "src/handler.py"),
+            ("world.wit", "wit/world.wit"),
+        ],
     ),
 ];
 

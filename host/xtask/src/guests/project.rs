@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use super::{plain, put};
-use crate::cargo::{target, watched};
+use crate::cache;
+use crate::cargo::target;
 use crate::environment::Environment;
 use crate::toolchain::Rust;
 
@@ -31,9 +32,12 @@ pub(super) fn build(
             .with_context(|| format!("copying {}", folder.join(file).display()))?;
     }
     if stage.join("Cargo.toml").is_file() {
-        // The crate keeps the example's name. Its own command would build what all have in common again.
-        let crate_name = super::name(example);
-        return plain::rust(Rust::once(rust)?, &stage, &crate_name, component);
+        // Its own command would build what all have in common again. In the folder that they share, cargo
+        // takes two crates of one name for one.
+        for file in ["Cargo.toml", "Cargo.lock"] {
+            rename(&stage.join(file), &super::name(example), name)?;
+        }
+        return plain::rust(Rust::once(rust)?, &stage, name, component);
     }
     let project = Project::read(&stage.join("segmenter.toml"))?;
     let environment = Environment::of_toolchains()?;
@@ -45,7 +49,8 @@ pub(super) fn build(
         let mut command = Command::new(program);
         command.args(args).current_dir(&stage);
         environment.apply(&mut command)?;
-        watched(&mut command, &words.join(" "))
+        // Of what they tell while all goes well, nothing is of interest.
+        cache::quiet(&mut command).map(drop)
     };
     if stage.join("package.json").is_file() {
         run(&["npm", "install", "--silent"].map(str::to_owned))?;
@@ -59,6 +64,11 @@ pub(super) fn build(
         "python3" => "componentize-py",
         _ => "its own command",
     })
+}
+
+fn rename(file: &Path, from: &str, to: &str) -> anyhow::Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    fs::write(file, text.replace(from, to)).with_context(|| format!("writing {}", file.display()))
 }
 
 fn how_to_get(program: &str) -> &'static str {
