@@ -6,6 +6,7 @@
 mod append;
 mod consume;
 mod effects;
+mod languages;
 mod latency;
 mod native;
 mod raw;
@@ -31,7 +32,7 @@ struct Args {
     only: Option<String>,
 }
 
-const KINDS: [&str; 4] = ["consume", "append", "latency", "idle"];
+const KINDS: [&str; 5] = ["consume", "append", "latency", "idle", "languages"];
 
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
@@ -112,6 +113,13 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         if wanted("idle") {
             idle_row(&world, partitions, &mut rows)?;
         }
+    }
+    if wanted("languages") {
+        let part = Duration::from_millis(if args.rounds > 1 { 200 } else { 20 });
+        languages::measure(&world.guests, part)?;
+    }
+    if rows.is_empty() {
+        return Ok(true);
     }
     report::table(&rows);
     if args.only.is_none() {
