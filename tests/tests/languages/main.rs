@@ -5,6 +5,7 @@
 mod echo;
 mod examples;
 mod from_empty;
+mod producers;
 // What is shared with the other end-to-end tests, of which these need a part.
 #[path = "../end_to_end/support.rs"]
 #[allow(dead_code)]
