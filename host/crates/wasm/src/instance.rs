@@ -19,7 +19,7 @@ use crate::capabilities::{self, Http};
 use crate::diagnosis::{self, CoreDumps, Diagnosis};
 use crate::engine::Engine;
 use crate::grants::Grants;
-use crate::kinds::{Failed, Guest, Pre};
+use crate::kinds::{Failed, Foreign, Guest, Pre};
 use crate::limiter::{Limiter, MEMORIES_MAX, Refused, TABLES_MAX};
 use crate::module::{Limits, Live, PartitionContext, Recycle, Targets};
 use crate::output::{self, Output};
@@ -51,6 +51,7 @@ pub(crate) struct State {
     /// What the call has changed so far; none: there is no call.
     pub(crate) draft: Option<Draft>,
     pub(crate) http: Http,
+    pub(crate) foreign: Foreign,
     pub(crate) table: ResourceTable,
     limiter: Limiter,
     deadline: Instant,
@@ -105,6 +106,7 @@ impl Instance {
             limits,
             tenure,
             draft: None,
+            foreign: Foreign::default(),
             limiter: Limiter::new(limits),
             deadline: Instant::now() + limits.instantiate,
             wasi,
@@ -173,6 +175,7 @@ impl Instance {
         let state = self.store.data();
         after_messages.is_some_and(|n| self.messages >= n)
             || memory_bytes.is_some_and(|mark| state.limiter.memory_bytes() > mark)
+            || state.foreign.is_littered()
     }
 
     /// Ends within the deadline. Whatever the guest wrote is with the sink when this returns. Dropping

@@ -84,6 +84,10 @@ pub enum LoadError {
     #[error("it does not compile: {0}")]
     Compile(String),
     #[error(
+        "it has functions that are async in their type, as in WASI 0.3; this host has WASI 0.2: build it with an SDK for that (Spin's up to version 5, for instance)"
+    )]
+    Async,
+    #[error(
         "it exports none of {}, so it is a component of another world; it exports: {}",
         list(&Kind::ALL),
         list(found)
@@ -330,6 +334,10 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
         // A pool is told when it is made how large anything may be, and looks at compiling.
         if why.contains("pooling allocator") {
             return LoadError::OverLimits(why);
+        }
+        // Validating says so before anything else is looked at.
+        if why.contains("component model async") {
+            return LoadError::Async;
         }
         LoadError::Compile(why)
     })

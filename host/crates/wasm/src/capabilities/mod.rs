@@ -19,6 +19,7 @@ use crate::grants::Grants;
 use crate::instance::State;
 use crate::output::{Output, Stream};
 
+pub(crate) use emit::NotEmitted;
 pub(crate) use http::Http;
 
 /// Something that a component may import.
@@ -33,6 +34,8 @@ pub(crate) struct Import {
 enum Given {
     Always,
     By(&'static Grant),
+    /// It is known, and not here: why.
+    Never(&'static str),
 }
 
 pub(crate) struct Grant {
@@ -84,6 +87,15 @@ pub(crate) const fn granted(
     }
 }
 
+/// `why` follows its name in what is told.
+pub(crate) const fn absent(name: &'static str, why: &'static str) -> Import {
+    Import {
+        name,
+        version: None,
+        given: Given::Never(why),
+    }
+}
+
 impl Grant {
     pub(crate) fn is_given(&self, grants: &Grants) -> bool {
         (self.is_given)(grants)
@@ -126,6 +138,9 @@ pub(crate) fn missing(import: &str, own: &[Import], grants: &Grants) -> Option<S
     if name.starts_with("wasi:") && version.starts_with("0.3.") {
         return Some("is WASI 0.3; this host has WASI 0.2".to_owned());
     }
+    if let Given::Never(why) = known.given {
+        return Some(why.to_owned());
+    }
     if let Given::By(grant) = known.given
         && !grant.is_given(grants)
     {
@@ -138,9 +153,15 @@ pub(crate) fn missing(import: &str, own: &[Import], grants: &Grants) -> Option<S
         ));
     }
     match known.version {
-        Some(has) if has != version => Some(format!(
-            "is another version; this host has {name}@{has}, and drafts must match exactly"
-        )),
+        Some(has) if has != version => {
+            let why = match has.contains('-') {
+                true => ", and drafts must match exactly",
+                false => " and no other",
+            };
+            Some(format!(
+                "is another version; this host has {name}@{has}{why}"
+            ))
+        }
         _ => None,
     }
 }

@@ -3,7 +3,11 @@
 //! of its world and what the answer means; it must not know deadlines, limits or what a failure leaves
 //! behind: those are the instance's, once for all kinds.
 
+mod foreign;
 mod handler;
+mod spin_redis;
+mod wasi_messaging;
+mod wasmcloud;
 
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +20,8 @@ use crate::capabilities::Import;
 use crate::grants::Grants;
 use crate::instance::State;
 
+pub(crate) use foreign::Foreign;
+
 /// A world whose components are known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -23,17 +29,30 @@ pub enum Kind {
     Handler,
     /// Our own contract, several messages a call.
     Batch,
+    WasiMessaging,
+    /// Of Spin's Redis trigger.
+    SpinRedis,
+    WasmCloud,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 2] = [Kind::Handler, Kind::Batch];
+    pub const ALL: [Kind; 5] = [
+        Kind::Handler,
+        Kind::Batch,
+        Kind::WasiMessaging,
+        Kind::SpinRedis,
+        Kind::WasmCloud,
+    ];
 
     /// The export that makes a component one of this kind. What ends with a dot is the beginning of a
     /// version, of which any will do; the others are matched exactly, as drafts must be.
-    const fn pattern(self) -> &'static str {
+    fn pattern(self) -> &'static str {
         match self {
             Kind::Handler => "segmenter:handler/handler@0.1.",
             Kind::Batch => "segmenter:handler/batch@0.1.",
+            Kind::WasiMessaging => wasi_messaging::EXPORT,
+            Kind::SpinRedis => spin_redis::EXPORT,
+            Kind::WasmCloud => wasmcloud::EXPORT,
         }
     }
 
@@ -55,13 +74,19 @@ impl Kind {
     pub(crate) fn imports(self) -> &'static [Import] {
         match self {
             Kind::Handler | Kind::Batch => &[],
+            Kind::WasiMessaging => &wasi_messaging::IMPORTS,
+            Kind::SpinRedis => &spin_redis::IMPORTS,
+            Kind::WasmCloud => &wasmcloud::IMPORTS,
         }
     }
 
     /// Links [`Kind::imports`], as far as they are granted.
-    pub(crate) fn link(self, _: &mut Linker<State>, _: &Grants) -> wasmtime::Result<()> {
+    pub(crate) fn link(self, linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
         match self {
             Kind::Handler | Kind::Batch => Ok(()),
+            Kind::WasiMessaging => wasi_messaging::link(linker, grants),
+            Kind::SpinRedis => spin_redis::link(linker, grants),
+            Kind::WasmCloud => wasmcloud::link(linker, grants),
         }
     }
 }
@@ -78,6 +103,9 @@ impl fmt::Display for Kind {
 /// A component that is linked as one of its kind. Guests are made of it.
 pub(crate) enum Pre {
     Handler(handler::Pre),
+    WasiMessaging(wasi_messaging::Pre),
+    SpinRedis(spin_redis::Pre),
+    WasmCloud(wasmcloud::Pre),
 }
 
 impl Pre {
@@ -85,18 +113,27 @@ impl Pre {
         match kind {
             Kind::Handler => handler::Pre::new(linked).map(Pre::Handler),
             Kind::Batch => Err(wasmtime::Error::msg("batches are not called yet")),
+            Kind::WasiMessaging => wasi_messaging::Pre::new(linked).map(Pre::WasiMessaging),
+            Kind::SpinRedis => spin_redis::Pre::new(linked).map(Pre::SpinRedis),
+            Kind::WasmCloud => wasmcloud::Pre::new(linked).map(Pre::WasmCloud),
         }
     }
 
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Pre::Handler(_) => Kind::Handler,
+            Pre::WasiMessaging(_) => Kind::WasiMessaging,
+            Pre::SpinRedis(_) => Kind::SpinRedis,
+            Pre::WasmCloud(_) => Kind::WasmCloud,
         }
     }
 
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         match self {
             Pre::Handler(pre) => pre.instantiate(store).await.map(Guest::Handler),
+            Pre::WasiMessaging(pre) => pre.instantiate(store).await.map(Guest::WasiMessaging),
+            Pre::SpinRedis(pre) => pre.instantiate(store).await.map(Guest::SpinRedis),
+            Pre::WasmCloud(pre) => pre.instantiate(store).await.map(Guest::WasmCloud),
         }
     }
 }
@@ -105,6 +142,9 @@ impl Pre {
 /// costs no allocation.
 pub(crate) enum Guest {
     Handler(handler::Guest),
+    WasiMessaging(wasi_messaging::Guest),
+    SpinRedis(spin_redis::Guest),
+    WasmCloud(wasmcloud::Guest),
 }
 
 /// What a guest says of a message.
@@ -121,6 +161,16 @@ pub(crate) enum Failed {
     },
 }
 
+impl Failed {
+    /// Of worlds whose errors say nothing more.
+    fn again(reason: String) -> Failed {
+        Failed::Retry {
+            reason,
+            after: None,
+        }
+    }
+}
+
 impl Guest {
     /// An error is a trap. Whoever calls watches the time.
     pub(crate) async fn call(
@@ -130,6 +180,9 @@ impl Guest {
     ) -> wasmtime::Result<Answer> {
         match self {
             Guest::Handler(guest) => guest.call(store, message).await,
+            Guest::WasiMessaging(guest) => guest.call(store, message).await,
+            Guest::SpinRedis(guest) => guest.call(store, message).await,
+            Guest::WasmCloud(guest) => guest.call(store, message).await,
         }
     }
 }
