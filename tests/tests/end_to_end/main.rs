@@ -14,6 +14,7 @@ mod failure;
 mod failures_memory;
 mod failures_table;
 mod flow;
+mod foreign;
 mod load;
 mod numbered;
 mod operator;
