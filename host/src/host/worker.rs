@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use segmenter_core::batch::Batch;
 use segmenter_core::consumer::{By, Claim, Command, Consumer, Event, Settled};
 use segmenter_core::lease::{Epoch, Owner};
-use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, Incarnation, MemberId, Partition, StreamId, Uid};
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::port::{
