@@ -10,7 +10,7 @@ use segmenter_core::names::{Partition, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{LoadState, LoadStateReply, Reply, Request};
 use segmenter_redis::Broker;
-use segmenter_wasm::{Limits, LogSink, Module, PartitionContext, StateSource, Tenure};
+use segmenter_wasm::{Kind, Limits, LogSink, Module, PartitionContext, StateSource, Tenure};
 
 use super::Plan;
 use super::handler::{CallLimits, Diagnosis, Handler, Instance};
@@ -50,9 +50,9 @@ impl Handler for WasmHandler {
     }
 
     fn takes(&self) -> Takes {
-        match self.module.takes_batches() {
-            true => self.batch,
-            false => Takes::ONE,
+        match self.module.kind() {
+            Kind::Batch => self.batch,
+            _ => Takes::ONE,
         }
     }
 
@@ -116,7 +116,7 @@ pub(super) struct WasmInstance(segmenter_wasm::Instance);
 
 impl Instance for WasmInstance {
     async fn call(&mut self, messages: &Batch) -> Outcome {
-        self.0.call(messages).await
+        self.0.call_batch(messages).await
     }
     fn is_dead(&self) -> bool {
         self.0.is_dead()
