@@ -2,8 +2,8 @@
 //! that depends on no other partition, so that none ever waits for another. Knows the arithmetic and what to
 //! say of it; must not know how a partition keeps to its share (see `core::consumer`).
 
-use segmenter_core::limits::{ENTRY_OVERHEAD_BYTES, PAYLOAD_BYTES_MAX};
-use segmenter_core::names::{Partition, StreamId};
+use segmenter_core::limits::ENTRY_OVERHEAD_BYTES;
+use segmenter_core::names::{Partition, Shape, StreamId};
 use segmenter_redis::Broker;
 use segmenter_redis::admin::StreamInfo;
 
@@ -90,12 +90,18 @@ fn in_memory(entry_bytes: usize) -> usize {
 
 /// What `read_ahead` comes to, as far as the configuration alone tells.
 pub(super) fn say_checked(format: Format, config: &Config) {
-    let partitions_of = |handler: &crate::config::HandlerConfig| {
+    let shapes = config.handlers.iter().map(|handler| {
         let mut streams = config.streams.iter();
         let stream = streams.find(|stream| stream.name == handler.stream)?;
-        Some(stream.shape.partitions() as usize)
-    };
-    let partitions: Option<usize> = config.handlers.iter().map(partitions_of).sum();
+        Some(stream.shape)
+    });
+    let shapes: Option<Vec<Shape>> = shapes.collect();
+    let partitions = shapes.as_ref().map(|shapes| {
+        let partitions = shapes.iter().map(|shape| shape.partitions() as usize);
+        partitions.sum::<usize>()
+    });
+    let largest = shapes.iter().flatten().map(|shape| shape.payload_max());
+    let largest = largest.max().unwrap_or(0);
     let shares = partitions.map(|partitions| Shares {
         read_ahead: config.read_ahead,
         partitions,
@@ -117,8 +123,8 @@ pub(super) fn say_checked(format: Format, config: &Config) {
                     "ok: read_ahead {bytes}, {} for each of {} partitions; {} would be enough if all messages had {}",
                     units::show(shares.bytes()),
                     shares.partitions,
-                    units::show(shares.enough(PAYLOAD_BYTES_MAX)),
-                    units::show(PAYLOAD_BYTES_MAX),
+                    units::show(shares.enough(largest)),
+                    units::show(largest),
                 ),
                 None => println!(
                     "ok: read_ahead {bytes}, divided over the partitions of all streams; not all of them are in the configuration"

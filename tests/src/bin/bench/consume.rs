@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use crate::raw::{Item, Raw, encode};
-use crate::world::{World, cpu_seconds, log, redis_seconds};
+use crate::world::{World, commits, cpu_seconds, log, redis_seconds};
 
 /// Messages of one reply over all partitions, about: where FIGURES has the ceiling's best.
 const MESSAGES_A_REPLY: usize = 1_000;
@@ -21,6 +21,8 @@ pub(crate) struct Rate {
     pub(crate) client_us: f64,
     /// Redis' CPU for one message, in µs.
     pub(crate) redis_us: f64,
+    /// Messages that one commit acks, on average; of the engine.
+    pub(crate) a_commit: Option<f64>,
 }
 
 impl Rate {
@@ -31,6 +33,7 @@ impl Rate {
             redis_cpu: redis / seconds,
             client_us: client * 1e6 / messages,
             redis_us: redis * 1e6 / messages,
+            a_commit: None,
         }
     }
 }
@@ -157,6 +160,7 @@ pub(crate) fn engine_until(
     };
     let (started, redis_before, host_before) =
         (Instant::now(), redis_seconds(&mut raw)?, cpu_seconds(pid)?);
+    let commits_before = commits(&mut raw)?;
     let (mut read, mut moved) = (first, Instant::now());
     let seconds = loop {
         let (now_read, acked) = world.acked(&mut raw, partitions, "g")?;
@@ -175,7 +179,11 @@ pub(crate) fn engine_until(
     let counted = (messages as u64 - first) as f64;
     let redis = redis_seconds(&mut raw)? - redis_before;
     let host = cpu_seconds(pid)? - host_before;
-    Ok(Rate::of(counted, seconds, redis, host))
+    let committed = commits(&mut raw)? - commits_before;
+    Ok(Rate {
+        a_commit: (committed > 0.0).then_some(counted / committed),
+        ..Rate::of(counted, seconds, redis, host)
+    })
 }
 
 /// A running host; ends when it is dropped.

@@ -71,9 +71,11 @@ pub(crate) fn rows(rounds: &[Round], partitions: u32, ceiling: Rate, rows: &mut 
         ("engine_fresh", |r| r.fresh),
     ] {
         let share = rounds.iter().map(|r| of(r).per_second / r.plain.per_second);
+        let row = rate_row(name, partitions, median_rate(&mut all(of)), Some(ceiling));
+        let share = median(share.collect());
         rows.push(Row {
-            note: format!("{:.2} of engine_guest", median(share.collect())),
-            ..rate_row(name, partitions, median_rate(&mut all(of)), Some(ceiling))
+            note: format!("{}, {share:.2} of engine_guest", row.note),
+            ..row
         });
     }
     let mut cost =

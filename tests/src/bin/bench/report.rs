@@ -46,10 +46,10 @@ pub(crate) fn rate_row(
         ratio: ceiling.map(|ceiling| rate.per_second / ceiling.per_second),
         redis_cpu: Some(rate.redis_cpu),
         client_us: Some(rate.client_us),
-        note: if invalid {
-            "INVALID: Redis was not the limit".to_owned()
-        } else {
-            String::new()
+        note: match rate.a_commit {
+            _ if invalid => "INVALID: Redis was not the limit".to_owned(),
+            Some(messages) => format!("{messages:.0} messages a commit"),
+            None => String::new(),
         },
         valid: !invalid,
         ..plain(name, partitions, rate.per_second, "messages/s")

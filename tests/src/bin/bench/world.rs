@@ -176,6 +176,17 @@ pub(crate) fn redis_seconds(raw: &mut Raw) -> anyhow::Result<f64> {
     Ok(field("used_cpu_user:")? + field("used_cpu_sys:")?)
 }
 
+/// Commits so far: each moves the mirror once, by `XGROUP SETID`.
+pub(crate) fn commits(raw: &mut Raw) -> anyhow::Result<f64> {
+    let info = raw.command(&["INFO", "commandstats"])?;
+    let info = raw.string(&info[0]);
+    let moved = info
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_xgroup|setid:calls="));
+    let calls = moved.and_then(|line| line.split(',').next());
+    Ok(calls.map_or(Ok(0.0), str::parse)?)
+}
+
 /// Seconds of CPU that a process took so far.
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
