@@ -3,6 +3,7 @@
 
 mod ancestor;
 mod bad_input;
+mod batch;
 mod chaos;
 mod crash;
 mod deploy;

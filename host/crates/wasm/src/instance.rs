@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use segmenter_core::batch::{BadAnswer, Batch};
 use segmenter_core::effects::Draft;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
@@ -181,6 +182,16 @@ impl Instance {
     /// Ends within the deadline. Whatever the guest wrote is with the sink when this returns. Dropping
     /// the future cancels the call and kills the instance.
     pub async fn call(&mut self, message: &Message) -> Outcome {
+        self.call_with(message, &[]).await
+    }
+
+    /// The same with several messages, if the component takes batches. To lines, traps and dumps the first
+    /// one gives its name.
+    pub async fn call_batch(&mut self, messages: &Batch) -> Outcome {
+        self.call_with(messages.first(), messages.rest()).await
+    }
+
+    async fn call_with(&mut self, message: &Message, rest: &[Message]) -> Outcome {
         if self.dead {
             let reason = "the instance ended in an earlier call".to_owned();
             return Outcome::Broken {
@@ -190,14 +201,14 @@ impl Instance {
         }
         let output = self.begin(message);
         let ends = Ends(&output);
-        let call = self.guest.call(&mut self.store, message);
+        let call = self.guest.call(&mut self.store, message, rest);
         let result = within(self.limits.deadline, call).await;
         drop(ends);
         let (answer, draft) = match self.end(result, message, &output) {
             Ok(well) => well,
             Err(broken) => return broken,
         };
-        self.messages += 1;
+        self.messages += 1 + rest.len() as u64;
         self.dead = self.is_spent();
         match answer {
             Ok(()) => {
@@ -205,7 +216,7 @@ impl Instance {
                 self.store.data().tenure.apply(&effects);
                 Outcome::Ok(effects)
             }
-            Err(failed) => failed.into(),
+            Err((at, failed)) => failed.of(at),
         }
     }
 
@@ -259,14 +270,17 @@ impl Instance {
     }
 }
 
-impl From<Failed> for Outcome {
-    fn from(failed: Failed) -> Outcome {
-        match failed {
+impl Failed {
+    /// Of the message at this index.
+    fn of(self, at: usize) -> Outcome {
+        match self {
             Failed::Retry { reason, after } => Outcome::Retry {
+                at,
                 reason: bounded(reason),
                 after,
             },
             Failed::Reject { reason } => Outcome::Reject {
+                at,
                 reason: bounded(reason),
             },
         }
@@ -302,6 +316,9 @@ fn fault(
 ) -> (Fault, String) {
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
         return (Fault::Deadline, missed(limits, output));
+    }
+    if let Some(bad) = error.downcast_ref::<BadAnswer>() {
+        return (Fault::Answer, with_stderr(bad.to_string(), output));
     }
     let needed = match limiter.refused {
         None => None,

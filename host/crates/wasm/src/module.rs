@@ -95,10 +95,6 @@ pub enum LoadError {
     NoKnownExport { found: Vec<String> },
     #[error("it exports {}: a component is one of them", list(found))]
     TwoKinds { found: Vec<Kind> },
-    #[error(
-        "it exports segmenter:handler/batch, which this version does not call yet; export segmenter:handler/handler"
-    )]
-    Batch,
     #[error("it imports {import}, which {why}")]
     MissingImport { import: String, why: String },
     #[error("it does not fit the contract {0}: {1}")]
@@ -352,7 +348,6 @@ fn kind(engine: &Engine, component: &Component) -> Result<Kind, LoadError> {
         .collect();
     match Kind::of(&exports)[..] {
         [] => Err(LoadError::NoKnownExport { found: exports }),
-        [Kind::Batch] => Err(LoadError::Batch),
         [kind] => Ok(kind),
         ref several => Err(LoadError::TwoKinds {
             found: several.to_vec(),

@@ -125,9 +125,9 @@ static IMPORTS: [Import; 16] = [
 /// Why an import is not there, or `None` if it should be. `own`: those of the component's kind.
 pub(crate) fn missing(import: &str, own: &[Import], grants: &Grants) -> Option<String> {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let known = IMPORTS
+    let known = own
         .iter()
-        .chain(own)
+        .chain(&IMPORTS)
         .find(|known| match known.name.ends_with(['/', ':']) {
             true => name.starts_with(known.name),
             false => name == known.name,

@@ -3,6 +3,7 @@
 //! of its world and what the answer means; it must not know deadlines, limits or what a failure leaves
 //! behind: those are the instance's, once for all kinds.
 
+mod batch;
 mod foreign;
 mod handler;
 mod spin_redis;
@@ -70,10 +71,11 @@ impl Kind {
         Kind::ALL.into_iter().filter(made).collect()
     }
 
-    /// What its world may import beyond what any component may.
+    /// What its world may import beyond what any component may, and what it may not.
     pub(crate) fn imports(self) -> &'static [Import] {
         match self {
-            Kind::Handler | Kind::Batch => &[],
+            Kind::Handler => &[],
+            Kind::Batch => &batch::IMPORTS,
             Kind::WasiMessaging => &wasi_messaging::IMPORTS,
             Kind::SpinRedis => &spin_redis::IMPORTS,
             Kind::WasmCloud => &wasmcloud::IMPORTS,
@@ -103,6 +105,7 @@ impl fmt::Display for Kind {
 /// A component that is linked as one of its kind. Guests are made of it.
 pub(crate) enum Pre {
     Handler(handler::Pre),
+    Batch(batch::Pre),
     WasiMessaging(wasi_messaging::Pre),
     SpinRedis(spin_redis::Pre),
     WasmCloud(wasmcloud::Pre),
@@ -112,7 +115,7 @@ impl Pre {
     pub(crate) fn new(kind: Kind, linked: InstancePre<State>) -> wasmtime::Result<Pre> {
         match kind {
             Kind::Handler => handler::Pre::new(linked).map(Pre::Handler),
-            Kind::Batch => Err(wasmtime::Error::msg("batches are not called yet")),
+            Kind::Batch => batch::Pre::new(linked).map(Pre::Batch),
             Kind::WasiMessaging => wasi_messaging::Pre::new(linked).map(Pre::WasiMessaging),
             Kind::SpinRedis => spin_redis::Pre::new(linked).map(Pre::SpinRedis),
             Kind::WasmCloud => wasmcloud::Pre::new(linked).map(Pre::WasmCloud),
@@ -122,6 +125,7 @@ impl Pre {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Pre::Handler(_) => Kind::Handler,
+            Pre::Batch(_) => Kind::Batch,
             Pre::WasiMessaging(_) => Kind::WasiMessaging,
             Pre::SpinRedis(_) => Kind::SpinRedis,
             Pre::WasmCloud(_) => Kind::WasmCloud,
@@ -131,6 +135,7 @@ impl Pre {
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         match self {
             Pre::Handler(pre) => pre.instantiate(store).await.map(Guest::Handler),
+            Pre::Batch(pre) => pre.instantiate(store).await.map(Guest::Batch),
             Pre::WasiMessaging(pre) => pre.instantiate(store).await.map(Guest::WasiMessaging),
             Pre::SpinRedis(pre) => pre.instantiate(store).await.map(Guest::SpinRedis),
             Pre::WasmCloud(pre) => pre.instantiate(store).await.map(Guest::WasmCloud),
@@ -142,6 +147,7 @@ impl Pre {
 /// costs no allocation.
 pub(crate) enum Guest {
     Handler(handler::Guest),
+    Batch(batch::Guest),
     WasiMessaging(wasi_messaging::Guest),
     SpinRedis(spin_redis::Guest),
     WasmCloud(wasmcloud::Guest),
@@ -149,6 +155,9 @@ pub(crate) enum Guest {
 
 /// What a guest says of a message.
 pub(crate) type Answer = Result<(), Failed>;
+
+/// What it says of the messages of a call: all are acked, or which is the first one that is not.
+pub(crate) type Answers = Result<(), (usize, Failed)>;
 
 /// Why it did not handle it. The reasons are as long as it likes.
 pub(crate) enum Failed {
@@ -172,17 +181,24 @@ impl Failed {
 }
 
 impl Guest {
-    /// An error is a trap. Whoever calls watches the time.
+    /// An error is a trap, or an answer that makes no sense. Whoever calls watches the time.
     pub(crate) async fn call(
         &self,
         store: &mut Store<State>,
-        message: &Message,
-    ) -> wasmtime::Result<Answer> {
-        match self {
-            Guest::Handler(guest) => guest.call(store, message).await,
-            Guest::WasiMessaging(guest) => guest.call(store, message).await,
-            Guest::SpinRedis(guest) => guest.call(store, message).await,
-            Guest::WasmCloud(guest) => guest.call(store, message).await,
-        }
+        first: &Message,
+        rest: &[Message],
+    ) -> wasmtime::Result<Answers> {
+        let answer = match self {
+            Guest::Batch(guest) => return guest.call(store, first, rest).await,
+            _ if !rest.is_empty() => {
+                let why = "several messages for a handler that takes one: this is a bug, please report it";
+                return Err(wasmtime::Error::msg(why));
+            }
+            Guest::Handler(guest) => guest.call(store, first).await,
+            Guest::WasiMessaging(guest) => guest.call(store, first).await,
+            Guest::SpinRedis(guest) => guest.call(store, first).await,
+            Guest::WasmCloud(guest) => guest.call(store, first).await,
+        };
+        Ok(answer?.map_err(|failed| (0, failed)))
     }
 }

@@ -1,6 +1,7 @@
-//! Components of other hosts' worlds, one file per kind of `src/kinds/`; what kinds have in common is
-//! tested with our own.
+//! Components of several messages a call and of other hosts' worlds, one file per kind of `src/kinds/`; what
+//! kinds have in common is tested with our own.
 
+mod batch;
 mod spin_redis;
 mod wasi_messaging;
 mod wasmcloud;

@@ -200,6 +200,7 @@ async fn an_error_is_a_retry_and_so_is_a_trap() {
     let instance = &mut world.instance().await;
     let outcome = world.call(instance, &came("k", "E", &[])).await.0;
     let expected = Outcome::Retry {
+        at: 0,
         reason: "it answered with an error".to_owned(),
         after: None,
     };

@@ -275,6 +275,7 @@ async fn errors_are_retries_and_a_failed_call_emits_nothing() {
         ("A3", "why"),
     ] {
         let expected = Outcome::Retry {
+            at: 0,
             reason: reason.to_owned(),
             after: None,
         };

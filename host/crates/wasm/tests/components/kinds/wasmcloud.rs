@@ -143,6 +143,7 @@ async fn an_error_is_a_retry_and_so_is_a_trap() {
     let instance = &mut world.instance().await;
     let outcome = world.call(instance, &came("k", "A: not now", &[])).await.0;
     let expected = Outcome::Retry {
+        at: 0,
         reason: "A: not now".to_owned(),
         after: None,
     };
