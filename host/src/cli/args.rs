@@ -364,7 +364,7 @@ pub(crate) enum HandlerCommand {
     /// Messages through a handler, without Redis, held against what is expected of them
     ///
     /// A line of the messages is one that `send --jsonl` takes and may have "expect": {"outcome": "ok",
-    /// "retry", "reject", "trap", "deadline", "memory" or "instantiate", "reason": a text that must occur in
+    /// "retry", "reject", "trap", "deadline", "memory", "instantiate" or "answer", "reason": a text that must occur in
     /// it, "after_ms", "emitted": [{"to", "key", "payload" or "payload_base64", "attributes": {NAME: TEXT or
     /// null}}], "state": {NAME: TEXT, {"base64"} or null, as it is after the message}}. What is not named is
     /// not compared, but whoever names no outcome expects ok.

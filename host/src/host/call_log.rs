@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use segmenter_core::batch::Batch;
 use segmenter_core::effects::{Effects, Emit};
 use segmenter_core::message::{Content, Message};
 use segmenter_core::outcome::Outcome;
@@ -21,7 +22,7 @@ const EFFECTS_SHOWN: usize = 100;
 /// Characters of a text in a sentence.
 const PREVIEW_CHARS: usize = 60;
 
-/// A call that was not cut off.
+/// A message that a call has decided.
 #[derive(Debug, Serialize)]
 pub struct Call<'a> {
     handler: &'a str,
@@ -109,19 +110,30 @@ impl<'a> Shown<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// `None`: it was cut off, and did not count.
+    /// Of each message of a call that it has decided: a batch has no effects.
     pub(super) fn of(
-        (handler, stream, version): (&'a str, &'a str, &'a str),
-        message: &'a Message,
+        names: (&'a str, &'a str, &'a str),
+        messages: &'a Batch,
         outcome: &'a Outcome,
         took: Duration,
-    ) -> Option<Call<'a>> {
+    ) -> impl Iterator<Item = Call<'a>> {
+        let decided = messages.iter().take(outcome.decided(messages.count()));
+        let calls = decided.enumerate();
+        calls.map(move |(n, message)| Call::one(names, (n, message), outcome, took))
+    }
+
+    fn one(
+        (handler, stream, version): (&'a str, &'a str, &'a str),
+        (n, message): (usize, &'a Message),
+        outcome: &'a Outcome,
+        took: Duration,
+    ) -> Call<'a> {
         let (kind, reason, after) = match outcome {
-            Outcome::Cancelled => return None,
-            Outcome::Ok(_) => ("ok", None, None),
-            Outcome::Retry { reason, after } => ("retry", Some(reason), *after),
-            Outcome::Reject { reason } => ("reject", Some(reason), None),
+            Outcome::Retry { at, reason, after } if *at == n => ("retry", Some(reason), *after),
+            Outcome::Reject { at, reason } if *at == n => ("reject", Some(reason), None),
             Outcome::Broken { fault, reason } => (fault.as_str(), Some(reason), None),
+            // Those before the one that was not acked are.
+            _ => ("ok", None, None),
         };
         let (mut emitted, mut state, mut more) = (Vec::new(), BTreeMap::new(), 0);
         if let Outcome::Ok(Effects {
@@ -142,7 +154,7 @@ impl<'a> Call<'a> {
                 .collect();
             more = emits.len() - emitted.len() + changed.len() - state.len();
         }
-        Some(Call {
+        Call {
             handler,
             stream,
             partition: message.partition.0,
@@ -157,7 +169,7 @@ impl<'a> Call<'a> {
             state,
             more,
             took_us: took.as_micros() as u64,
-        })
+        }
     }
 
     pub(super) fn sentence(&self) -> String {

@@ -5,6 +5,7 @@ mod cache;
 mod cargo;
 mod demo;
 mod environment;
+mod foreign;
 mod fuzz;
 mod guests;
 mod measure;

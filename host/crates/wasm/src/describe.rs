@@ -6,6 +6,7 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::capabilities;
 use crate::engine::Engine;
+use crate::kinds::Kind;
 
 /// What a component would be linked with, and what it could be called by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +41,12 @@ pub enum Needs {
 pub(crate) fn describe(engine: &Engine, component: &Component) -> Description {
     let exports = exports(engine, component);
     let imports = imports(engine, component).into_iter();
+    let own = match Kind::of(&exports)[..] {
+        [kind] => kind.imports(),
+        _ => &[],
+    };
     let asked = imports.map(|import| {
-        let needs = capabilities::needs(&import);
+        let needs = capabilities::needs(&import, own);
         Asked { import, needs }
     });
     Description {

@@ -71,7 +71,7 @@ fn inspect(file: PathBuf) -> anyhow::Result<Inspected> {
         Ok(compiled) => {
             let limits = Limits::default().of_instances(Recycle::default());
             let linked = compiled.link(limits, Grants::everything());
-            let kind = linked.map(|_| "segmenter:handler/handler@0.1.x".to_owned());
+            let kind = linked.map(|module| module.kind().to_string());
             (Some((took, compiled.describe())), kind)
         }
     };

@@ -1,4 +1,4 @@
-//! Builds every folder of guest-examples/, and the guests of tests/, into target/guests/NAME.wasm. Knows
+//! Builds every folder of guest-examples/, and the guests of tests/ but those that [`foreign`] does, into target/guests/NAME.wasm. Knows
 //! kinds of folders by the files they have; must not know what a guest does.
 
 mod plain;
@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 
 use crate::cargo::{root, target};
 use crate::environment::Environment;
-use crate::say;
 use crate::toolchain::Rust;
+use crate::{foreign, say};
 use project::Overlay;
 
 /// One handler in each language, for tests and the benchmark: the example of that language with one source
@@ -73,6 +73,7 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
             )
         })?;
     }
+    foreign::build(&mut rust, &out)?;
     // Tests go through the same steps as people, with the same tools.
     Environment::of_toolchains()?
         .with_rust(Rust::once(&mut rust)?)
@@ -104,15 +105,16 @@ fn out() -> anyhow::Result<PathBuf> {
     Ok(out)
 }
 
-fn folders(parent: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut folders: Vec<PathBuf> = fs::read_dir(parent)?
+pub(crate) fn folders(parent: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut folders: Vec<PathBuf> = fs::read_dir(parent)
+        .with_context(|| format!("reading {}", parent.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_dir()))
         .collect();
     folders.sort();
     Ok(folders)
 }
 
-fn name(folder: &Path) -> String {
+pub(crate) fn name(folder: &Path) -> String {
     let name = folder.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
@@ -129,10 +131,7 @@ fn made(
     for source in sources {
         changed = changed.max(newest(source)?);
     }
-    if fs::metadata(&component)
-        .and_then(|meta| meta.modified())
-        .is_ok_and(|made| made > changed)
-    {
+    if is_newer(&component, changed) {
         say(&format!("guest {name}: up to date"));
         return Ok(());
     }
@@ -146,8 +145,13 @@ fn made(
     Ok(())
 }
 
+pub(crate) fn is_newer(component: &Path, than: SystemTime) -> bool {
+    let made = fs::metadata(component).and_then(|meta| meta.modified());
+    made.is_ok_and(|made| made > than)
+}
+
 /// When anything in a folder was changed last, but for what a build of it left there.
-fn newest(folder: &Path) -> anyhow::Result<SystemTime> {
+pub(crate) fn newest(folder: &Path) -> anyhow::Result<SystemTime> {
     let mut newest = SystemTime::UNIX_EPOCH;
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
@@ -164,7 +168,7 @@ fn newest(folder: &Path) -> anyhow::Result<SystemTime> {
 }
 
 /// Whole or not at all: a test may read it at this moment.
-fn put(made: &Path, component: &Path) -> anyhow::Result<()> {
+pub(crate) fn put(made: &Path, component: &Path) -> anyhow::Result<()> {
     let temporary = component.with_extension(format!("{}.part", std::process::id()));
     fs::copy(made, &temporary).with_context(|| format!("copying {}", made.display()))?;
     fs::rename(&temporary, component).with_context(|| format!("writing {}", component.display()))

@@ -37,6 +37,7 @@ enum Kind {
     Deadline,
     Memory,
     Instantiate,
+    Answer,
 }
 
 #[derive(Debug, Deserialize)]
@@ -162,7 +163,7 @@ pub(super) fn reason(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::Ok(_) | Outcome::Cancelled => None,
         Outcome::Retry { reason, .. }
-        | Outcome::Reject { reason }
+        | Outcome::Reject { reason, .. }
         | Outcome::Broken { reason, .. } => Some(reason),
     }
 }
@@ -192,6 +193,7 @@ impl Kind {
             Kind::Deadline => Fault::Deadline.as_str(),
             Kind::Memory => Fault::Memory.as_str(),
             Kind::Instantiate => Fault::Instantiate.as_str(),
+            Kind::Answer => Fault::Answer.as_str(),
         }
     }
 }
@@ -314,6 +316,7 @@ mod tests {
     #[test]
     fn what_is_not_named_is_not_compared_but_that_it_is_ok() {
         let retry = Outcome::Retry {
+            at: 0,
             reason: "the base is away".to_owned(),
             after: Some(Duration::from_millis(500)),
         };
