@@ -52,7 +52,9 @@ impl World {
         let missing = candidate.into_iter().chain([&lineup.current]);
         let missing = missing.filter(|edition| !running.loaded.contains(edition));
         if let Some(edition) = missing.cloned().next() {
-            self.violates(format!("host-{host} runs {edition:?}, which it has not loaded"));
+            self.violates(format!(
+                "host-{host} runs {edition:?}, which it has not loaded"
+            ));
         }
     }
 
@@ -86,7 +88,9 @@ impl World {
             (Request::Settle(settle), Some(Reply::Settle(SettleReply::Settled { .. }))) => {
                 let meant = before.candidate.as_ref().map(|c| &c.version);
                 if before.revision != settle.revision || meant != Some(&settle.version) {
-                    self.violates(format!("settled although something else was wanted: {settle:?}"));
+                    self.violates(format!(
+                        "settled although something else was wanted: {settle:?}"
+                    ));
                 }
                 match settle.verdict {
                     Verdict::Promote => self.check_promoted(before, &settle.version),
@@ -131,9 +135,8 @@ impl World {
         self.report.promoted += 1;
         let behaviour = self.versions[version];
         let failing = self.checks.failing;
-        let noticed = failing.filter(|(of, since)| {
-            *of == before.revision && self.now > since + NOTICED_AFTER
-        });
+        let noticed = failing
+            .filter(|(of, since)| *of == before.revision && self.now > since + NOTICED_AFTER);
         if behaviour == Behaviour::Bad && noticed.is_some() {
             self.violates(format!("a bad version was promoted: {version}"));
         }
@@ -143,7 +146,9 @@ impl World {
             of && matches!(running.follower.candidate(), Some(Progress::Refused(_)))
         });
         if refusing.count() > 0 {
-            self.violates(format!("a version was promoted that a host refuses: {version}"));
+            self.violates(format!(
+                "a version was promoted that a host refuses: {version}"
+            ));
         }
     }
 

@@ -227,8 +227,7 @@ impl World {
             settings: 0,
         };
         self.line(format_args!("host-{host} begins with {}", edition.version));
-        self.hosts[host].process =
-            Some(Process::Runs(Box::new(Running::new(edition, noise))));
+        self.hosts[host].process = Some(Process::Runs(Box::new(Running::new(edition, noise))));
     }
 
     fn refuses(&self, host: usize, version: &Version) -> bool {
