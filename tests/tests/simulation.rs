@@ -106,6 +106,8 @@ mutations! {
     versions_on_trial_that_decide_alone_are_noticed: TrialDecidesAlone,
     state_that_is_dropped_at_a_swap_is_noticed: StateDroppedAtSwap,
     attempts_that_another_version_inherits_are_noticed: AttemptsInherited,
+    a_failure_that_is_told_of_the_next_message_of_a_batch_is_noticed: BatchFailureBehind,
+    a_broken_batch_that_counts_against_its_first_message_is_noticed: BrokenBatchBlamed,
 }
 
 /// Of how versions go live: such a seed takes milliseconds.

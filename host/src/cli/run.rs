@@ -12,7 +12,7 @@ use super::Usage;
 use super::address;
 use super::args::{From, Global, RunArgs};
 use crate::config::{
-    self, ATTEMPTS, BACKOFF, Config, ConfigFile, DRAIN_TIMEOUT, HandlerConfig, Limits,
+    self, ATTEMPTS, BACKOFF, BATCH, Config, ConfigFile, DRAIN_TIMEOUT, HandlerConfig, Limits,
     ModuleSource, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT,
 };
 use crate::host::{self, RunOptions};
@@ -91,6 +91,7 @@ fn configuration(global: &Global, args: RunArgs) -> anyhow::Result<(Config, Opti
         },
         session_timeout: SESSION_TIMEOUT,
         limits: Limits::default(),
+        batch: BATCH,
         recycle: Recycle::default(),
         backoff: BACKOFF,
         attempts: ATTEMPTS,

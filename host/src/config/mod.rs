@@ -9,10 +9,12 @@ pub mod units;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use segmenter_core::backoff::Backoff;
+use segmenter_core::batch::Takes;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::effects::EffectLimits;
 use segmenter_core::names::{
@@ -37,6 +39,10 @@ pub const TABLE_ELEMENTS: usize = 100_000;
 pub const CORE_INSTANCES: usize = 20;
 pub const LOG_BYTES: usize = 1 << 20;
 pub const MODULE_BYTES: usize = 64 << 20;
+pub const BATCH: Takes = Takes {
+    messages: NonZeroUsize::new(segmenter_core::limits::BATCH_MESSAGES).expect("not 0"),
+    bytes: segmenter_core::limits::BATCH_BYTES,
+};
 pub const BACKOFF: Backoff = Backoff {
     initial: Duration::from_millis(100),
     max: Duration::from_secs(30),
@@ -86,6 +92,9 @@ pub struct HandlerConfig {
     /// 500 ms to 10 min; 3 s unless set.
     pub session_timeout: Duration,
     pub limits: Limits,
+    /// Of a call, if the handler takes batches: 1 to 1,024 messages of 1 B to 64 MiB together (a single one may
+    /// be larger); 100 and 1 MiB unless set.
+    pub batch: Takes,
     /// `instance = "fresh"` is after one message; never unless set.
     pub recycle: Recycle,
     /// Initial 1 ms to 10 min, max up to 1 h; 100 ms to 30 s unless set.

@@ -2,12 +2,14 @@
 //! TOML is parsed.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use segmenter_core::backoff::Backoff;
+use segmenter_core::batch::Takes;
 use segmenter_core::consumer::Exhausted;
 use segmenter_core::effects::EffectLimits;
-use segmenter_core::limits::PARTITIONS_MAX;
+use segmenter_core::limits::{BATCH_MESSAGES_MOST, PARTITIONS_MAX};
 use segmenter_core::names::{Namespace, Shape, Version};
 use segmenter_core::port::Start;
 use segmenter_core::source::Source;
@@ -16,8 +18,8 @@ use segmenter_wasm::{CORE_INSTANCES_MAX, Grants, Recycle};
 use super::grants;
 use super::keys::Keys;
 use super::{
-    ATTEMPTS, BACKOFF, Config, ConfigError, DRAIN_TIMEOUT, HandlerConfig, Limits, ModuleSource,
-    NAMESPACE, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
+    ATTEMPTS, BACKOFF, BATCH, Config, ConfigError, DRAIN_TIMEOUT, HandlerConfig, Limits,
+    ModuleSource, NAMESPACE, READ_AHEAD_BYTES, RedisConfig, SESSION_TIMEOUT, StreamConfig, units,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -57,6 +59,7 @@ const HANDLER: &[&str] = &[
     "recycle_after",
     "recycle_memory",
     "limits",
+    "batch",
     "retry",
     "grants",
 ];
@@ -73,6 +76,7 @@ const LIMITS: &[&str] = &[
     "emits",
     "emit_bytes",
 ];
+const BATCH_KEYS: &[&str] = &["messages", "bytes"];
 const RETRY: &[&str] = &["attempts", "backoff", "exhausted"];
 const BACKOFF_KEYS: &[&str] = &["initial", "max"];
 
@@ -210,6 +214,10 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         Some(keys) => limits(keys)?,
         None => Limits::default(),
     };
+    let batch = match keys.table("batch", BATCH_KEYS)? {
+        Some(keys) => batch(keys)?,
+        None => BATCH,
+    };
     let (backoff, attempts, exhausted) = match keys.table("retry", RETRY)? {
         Some(keys) => retry(keys)?,
         None => (BACKOFF, ATTEMPTS, Exhausted::default()),
@@ -227,6 +235,7 @@ fn handler(mut keys: Keys<'_>, folder: &Path) -> Result<HandlerConfig> {
         start,
         session_timeout,
         limits,
+        batch,
         recycle,
         backoff,
         attempts,
@@ -284,6 +293,17 @@ fn limits(mut keys: Keys<'_>) -> Result<Limits> {
             emits: emits.unwrap_or(default.effects.emits),
             emit_bytes: emit_bytes.unwrap_or(default.effects.emit_bytes),
         },
+    })
+}
+
+fn batch(mut keys: Keys<'_>) -> Result<Takes> {
+    let messages = keys.count_within("messages", 1, BATCH_MESSAGES_MOST)?;
+    let bytes = keys.size("bytes", "1B", "64MiB")?;
+    Ok(Takes {
+        messages: messages
+            .and_then(NonZeroUsize::new)
+            .unwrap_or(BATCH.messages),
+        bytes: bytes.unwrap_or(BATCH.bytes),
     })
 }
 

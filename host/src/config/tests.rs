@@ -43,6 +43,9 @@ log = "32KiB"
 module_size = "3MiB"
 [handler.retry]
 backoff = { initial = "10ms", max = "1s" }
+[handler.batch]
+messages = 7
+bytes = "2KiB"
 "#;
 
 #[test]
@@ -70,6 +73,8 @@ fn a_whole_file_is_read() {
     assert_eq!(handler.recycle.after_messages, Some(1_000));
     assert_eq!(handler.recycle.memory_bytes, Some(8 << 20));
     assert_eq!(handler.backoff.initial, Duration::from_millis(10));
+    let Takes { messages, bytes } = handler.batch;
+    assert_eq!((messages.get(), bytes), (7, 2048));
 }
 
 #[test]
@@ -83,6 +88,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(handler.limits.memory_bytes, MEMORY_BYTES);
     assert_eq!(handler.start, Start::Beginning);
     assert_eq!(handler.recycle, Recycle::default());
+    assert_eq!(handler.batch, BATCH);
 }
 
 #[test]
@@ -203,6 +209,12 @@ fn a_value_that_is_wrong_says_what_is_right() {
         ),
         ("[[stream]]", "[stream]", &["[[stream]]"]),
         ("max = \"1s\"", "max = \"1ms\"", &["max", "initial"]),
+        ("= 7\nbytes", "= 0\nbytes", &["messages is 0", "1 to 1024"]),
+        (
+            "\"2KiB\"",
+            "\"65MiB\"",
+            &["batch", "bytes is 65MiB", "1B to"],
+        ),
     ] {
         assert!(WHOLE.contains(from), "{from}");
         check(&WHOLE.replacen(from, to, 1), says);

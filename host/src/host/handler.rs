@@ -3,8 +3,8 @@
 
 use std::future::Future;
 
+use segmenter_core::batch::{Batch, Takes};
 use segmenter_core::lease::Epoch;
-use segmenter_core::message::Message;
 use segmenter_core::names::{Partition, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::time::Duration;
@@ -18,6 +18,10 @@ pub trait Handler: Send + Sync + 'static {
     type Tenure: Send + Sync + 'static;
     fn version(&self) -> &Version;
     fn limits(&self) -> CallLimits;
+    /// What one call carries.
+    fn takes(&self) -> Takes {
+        Takes::ONE
+    }
     fn tenure(&self, partition: Partition, epoch: Epoch) -> Self::Tenure;
     /// A new instance. The error is a reason for people.
     fn instantiate(
@@ -40,10 +44,11 @@ pub struct CallLimits {
     pub instantiate: Duration,
 }
 
-/// One instance, for one partition, called with one message at a time.
+/// One instance, for one partition, with one call at a time.
 pub trait Instance: Send + 'static {
-    /// Dropping the future before it is done cancels the call and kills the instance.
-    fn call(&mut self, message: &Message) -> impl Future<Output = Outcome> + Send;
+    /// No more messages than its handler takes. Dropping the future before it is done cancels the call and
+    /// kills the instance.
+    fn call(&mut self, messages: &Batch) -> impl Future<Output = Outcome> + Send;
     /// Nothing can be called in it any more.
     fn is_dead(&self) -> bool;
     /// What else is known of a call that failed, for people.

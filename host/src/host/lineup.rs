@@ -100,8 +100,14 @@ pub(super) struct Running<H> {
 
 impl<H: Handler> Running<H> {
     pub(super) fn runs(&self) -> Runs {
+        let takes = self.live.handler.takes();
         Runs {
             version: self.live.handler.version().clone(),
+            // What both do is compared call by call.
+            takes: match &self.shadow {
+                Some(shadow) => takes.and(shadow.takes()),
+                None => takes,
+            },
             instead: self
                 .instead
                 .as_ref()
@@ -124,9 +130,10 @@ pub(super) fn now<H: Handler>(published: &mut Published<H>, partition: Partition
 pub(super) struct Counting(Tally);
 
 impl Counting {
-    pub(super) fn ended(&mut self, outcome: &Outcome, took: Duration) {
+    /// A call with so many messages: each that it decided counts as one of them alone would.
+    pub(super) fn ended(&mut self, messages: usize, outcome: &Outcome, took: Duration) {
         let Outcome::Cancelled = outcome else {
-            self.0.calls += 1;
+            self.0.calls += outcome.decided(messages) as u64;
             self.0.failed += u64::from(!matches!(outcome, Outcome::Ok(_)));
             self.0.micros += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             return;

@@ -15,7 +15,7 @@ const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// What changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Reload {
-    /// Handlers of whom limits, grants, recycling, the path of the module or what is allowed changed; the
+    /// Handlers of whom limits, batches, grants, recycling, the path of the module or what is allowed changed; the
     /// rest of each is as it was.
     pub(super) settings: BTreeMap<HandlerName, HandlerConfig>,
     /// What else changed, in words.
@@ -98,6 +98,7 @@ fn handler_changed(old: &HandlerConfig, new: &HandlerConfig, reload: &mut Reload
         start,
         session_timeout,
         limits,
+        batch,
         recycle,
         backoff,
         attempts,
@@ -124,6 +125,7 @@ fn handler_changed(old: &HandlerConfig, new: &HandlerConfig, reload: &mut Reload
         module: if moves { module } else { &old.module }.clone(),
         allow: allow.clone(),
         limits: *limits,
+        batch: *batch,
         recycle: *recycle,
         grants: grants.clone(),
         ..old.clone()
@@ -245,6 +247,10 @@ module = "audit.wasm"
             ("\"1s\"", "\"2s\""),
             ("state = true", "state = true\nemit = [\"x\"]"),
             ("\"billing.wasm\"", "\"other.wasm\""),
+            (
+                "[handler.retry]",
+                "[handler.batch]\nmessages = 7\n[handler.retry]",
+            ),
             ("\"billing.wasm\"", "\"billing.wasm\"\ninstance = \"fresh\""),
             ("\"billing.wasm\"", &allow),
         ] {

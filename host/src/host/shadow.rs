@@ -1,4 +1,4 @@
-//! A version that is called with each message before the live one, from the same state, and leaves no trace:
+//! A version that is called with the messages of each call before the live one, from the same state, and leaves no trace:
 //! what both did is compared. Knows when it has done enough harm; must not know how a call is waited for,
 //! nor what becomes of the counts.
 //!
@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use segmenter_core::message::Message;
+use segmenter_core::batch::{Batch, Takes};
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::rollout::{Differences, compare};
 use segmenter_core::time::Duration;
@@ -35,6 +35,10 @@ impl<H: Handler> Shadow<H> {
 
     pub(super) fn version(&self) -> &str {
         self.live.handler.version().as_str()
+    }
+
+    pub(super) fn takes(&self) -> Takes {
+        self.live.handler.takes()
     }
 
     pub(super) fn found(&self) -> Differences {
@@ -84,7 +88,7 @@ impl<H: Handler> Shadowing<H> {
     }
 
     /// Dropping the future before it is done is followed by [`Shadowing::drop_instance`].
-    pub(super) async fn call(&mut self, tenure: &H::Tenure, message: &Message) -> Outcome {
+    pub(super) async fn call(&mut self, tenure: &H::Tenure, messages: &Batch) -> Outcome {
         let alive = match &mut self.instance {
             Some(instance) => instance,
             none => match self.shadow.live.handler.shadow(tenure).await {
@@ -97,23 +101,23 @@ impl<H: Handler> Shadowing<H> {
                 }
             },
         };
-        let outcome = alive.call(message).await;
+        let outcome = alive.call(messages).await;
         if alive.is_dead() {
             self.instance = None;
         }
         outcome
     }
 
-    pub(super) fn ended(&self, outcome: &Outcome, took: Duration) {
+    pub(super) fn ended(&self, messages: usize, outcome: &Outcome, took: Duration) {
         let mut counting = Counting::default();
-        counting.ended(outcome, took);
+        counting.ended(messages, outcome, took);
         counting.flush(&self.shadow.live);
     }
 
     /// What it did, against what the live version did then. Answers why it is not called any more, once.
     pub(super) fn compare(
         &mut self,
-        message: &Message,
+        messages: &Batch,
         live: &Outcome,
         shadow: &Outcome,
     ) -> Option<String> {
@@ -121,8 +125,14 @@ impl<H: Handler> Shadowing<H> {
             return None;
         }
         let which = || {
-            let (partition, id) = (message.partition, message.id);
-            format!("partition {partition} message {id}")
+            let (partition, id) = (messages.first().partition, messages.first().id);
+            match messages.count() {
+                1 => format!("partition {partition} message {id}"),
+                _ => format!(
+                    "partition {partition} messages {id} to {}",
+                    messages.last().id
+                ),
+            }
         };
         self.shadow.lock().count(compare(live, shadow), which);
         let Outcome::Broken { fault, reason } = shadow else {
@@ -144,7 +154,7 @@ impl<H: Handler> Shadowing<H> {
 mod tests {
     use segmenter_core::effects::Effects;
     use segmenter_core::lease::Epoch;
-    use segmenter_core::message::{Content, EntryId};
+    use segmenter_core::message::{Content, EntryId, Message};
     use segmenter_core::names::{Partition, Version};
 
     use super::*;
@@ -171,7 +181,7 @@ mod tests {
     }
 
     impl Instance for Never {
-        async fn call(&mut self, _: &Message) -> Outcome {
+        async fn call(&mut self, _: &Batch) -> Outcome {
             unreachable!()
         }
         fn is_dead(&self) -> bool {
@@ -185,13 +195,13 @@ mod tests {
         Shadowing::new(Arc::new(Shadow::new(live)))
     }
 
-    fn message() -> Message {
-        Message {
+    fn message() -> Batch {
+        Batch::one(Message {
             id: EntryId { ms: 7, seq: 1 },
             partition: Partition(3),
             attempt: 1,
             content: Content::new("k", Vec::new(), Vec::new(), 1).expect("a message"),
-        }
+        })
     }
 
     fn broken() -> Outcome {

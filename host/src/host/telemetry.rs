@@ -80,6 +80,9 @@ pub enum Event<'a> {
         #[serde(serialize_with = "as_text")]
         id: EntryId,
         attempt: u32,
+        /// Of a batch that broke: so many, of whom this is the first, and nobody knows which it was.
+        #[serde(skip_serializing_if = "is_one")]
+        messages: usize,
         #[serde(serialize_with = "shortened")]
         key: &'a str,
         version: &'a str,
@@ -99,6 +102,9 @@ pub enum Event<'a> {
         #[serde(serialize_with = "as_text")]
         id: EntryId,
         attempt: u32,
+        /// Of the call, whose first message this is.
+        #[serde(skip_serializing_if = "is_one")]
+        messages: usize,
         #[serde(serialize_with = "shortened")]
         key: &'a str,
         elapsed_ms: u64,
@@ -213,6 +219,18 @@ pub enum Event<'a> {
 /// Enough of a version to tell it from others.
 fn brief(version: &str) -> &str {
     &version[..version.len().min(12)]
+}
+
+fn is_one(messages: &usize) -> bool {
+    *messages == 1
+}
+
+/// How many messages a call had, unless it was one.
+fn batch(messages: usize) -> String {
+    match messages {
+        1 => String::new(),
+        _ => format!(", first of a batch of {messages}"),
+    }
 }
 
 fn as_text<S: serde::Serializer>(id: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -416,27 +434,36 @@ impl Event<'_> {
                 partition,
                 id,
                 attempt,
+                messages,
                 key,
                 version,
                 outcome,
                 reason,
                 ..
             } => format!(
-                "{handler}: partition {partition} message {id} key {:?} attempt {attempt} version {}: {outcome}: {reason}",
+                "{handler}: partition {partition} message {id} key {:?} attempt {attempt}{} version {}: {outcome}: {reason}{}",
                 short(key),
-                brief(version)
+                batch(*messages),
+                brief(version),
+                if *messages > 1 {
+                    "; each of them is called alone now"
+                } else {
+                    ""
+                },
             ),
             Event::HandlerSlow {
                 handler,
                 partition,
                 id,
                 attempt,
+                messages,
                 key,
                 elapsed_ms,
                 deadline_ms,
             } => format!(
-                "{handler}: partition {partition} message {id} key {:?} attempt {attempt}: slow: {elapsed_ms} ms so far, of a deadline of {deadline_ms} ms",
-                short(key)
+                "{handler}: partition {partition} message {id} key {:?} attempt {attempt}{}: slow: {elapsed_ms} ms so far, of a deadline of {deadline_ms} ms",
+                short(key),
+                batch(*messages),
             ),
             Event::OutboxFull {
                 handler,
@@ -582,6 +609,7 @@ mod tests {
             partition: 0,
             id: EntryId::ZERO,
             attempt: 1,
+            messages: 1,
             key: &"k\u{1b}[2J".repeat(50),
             version: "0123456789abcdef",
             outcome: "trap",

@@ -3,14 +3,14 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use segmenter_core::batch::{Batch, Takes};
 use segmenter_core::effects::State;
 use segmenter_core::lease::Epoch;
-use segmenter_core::message::Message;
 use segmenter_core::names::{Partition, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::{LoadState, LoadStateReply, Reply, Request};
 use segmenter_redis::Broker;
-use segmenter_wasm::{Limits, LogSink, Module, PartitionContext, StateSource, Tenure};
+use segmenter_wasm::{Kind, Limits, LogSink, Module, PartitionContext, StateSource, Tenure};
 
 use super::Plan;
 use super::handler::{CallLimits, Diagnosis, Handler, Instance};
@@ -19,6 +19,8 @@ use super::worker::odd;
 
 pub(super) struct WasmHandler {
     pub(super) module: Module,
+    /// What a call carries if the module takes batches.
+    pub(super) batch: Takes,
     pub(super) plan: Plan,
     pub(super) partitions: u32,
     /// Payload limits of the streams that it may emit to.
@@ -44,6 +46,13 @@ impl Handler for WasmHandler {
         CallLimits {
             deadline,
             instantiate,
+        }
+    }
+
+    fn takes(&self) -> Takes {
+        match self.module.kind() {
+            Kind::Batch => self.batch,
+            _ => Takes::ONE,
         }
     }
 
@@ -106,8 +115,8 @@ impl StateSource for Kept {
 pub(super) struct WasmInstance(segmenter_wasm::Instance);
 
 impl Instance for WasmInstance {
-    async fn call(&mut self, message: &Message) -> Outcome {
-        self.0.call(message).await
+    async fn call(&mut self, messages: &Batch) -> Outcome {
+        self.0.call_batch(messages).await
     }
     fn is_dead(&self) -> bool {
         self.0.is_dead()

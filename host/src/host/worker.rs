@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use segmenter_core::batch::Batch;
 use segmenter_core::consumer::{By, Claim, Command, Consumer, Event, Settled};
 use segmenter_core::lease::{Epoch, Owner};
-use segmenter_core::message::{EntryId, Message};
 use segmenter_core::names::{GroupName, Incarnation, MemberId, Partition, StreamId, Uid};
 use segmenter_core::outcome::{Fault, Outcome};
 use segmenter_core::port::{
@@ -26,7 +26,7 @@ use super::telemetry;
 use super::{Plan, Say};
 
 /// Messages between two looks at the other tasks of the thread.
-const MESSAGES_PER_TURN: u32 = 32;
+const MESSAGES_PER_TURN: usize = 32;
 
 /// Beyond a call's deadline: for a cancel to take effect.
 const CALL_GRACE: Duration = Duration::from_secs(5);
@@ -105,7 +105,8 @@ pub(super) struct Worker<H: Handler> {
     /// The supervisor waits to hear that nothing is held.
     owes_report: bool,
     refuse: bool,
-    turns: u32,
+    /// Messages since the other tasks had theirs.
+    turn: usize,
 }
 
 impl<H: Handler> Worker<H> {
@@ -137,7 +138,7 @@ impl<H: Handler> Worker<H> {
             instance_by: By::Running,
             owes_report: false,
             refuse: false,
-            turns: 0,
+            turn: 0,
         }
     }
 
@@ -147,8 +148,12 @@ impl<H: Handler> Worker<H> {
             self.swap();
             while let Some(command) = self.next_command() {
                 match command {
-                    Command::Call { epoch, message, by } => {
-                        self.call(epoch, message, by).await;
+                    Command::Call {
+                        epoch,
+                        messages,
+                        by,
+                    } => {
+                        self.call(epoch, messages, by).await;
                         self.swap();
                     }
                     other => self.carry_out(other),
@@ -227,9 +232,10 @@ impl<H: Handler> Worker<H> {
     }
 
     /// One call, while answers and orders go on being heard.
-    async fn call(&mut self, epoch: Epoch, message: Message, by: By) {
-        self.turns += 1;
-        if self.turns.is_multiple_of(MESSAGES_PER_TURN) {
+    async fn call(&mut self, epoch: Epoch, messages: Batch, by: By) {
+        self.turn += messages.count();
+        if self.turn >= MESSAGES_PER_TURN {
+            self.turn = 0;
             self.counting.flush(&self.running.live);
             tokio::task::yield_now().await;
         }
@@ -245,7 +251,7 @@ impl<H: Handler> Worker<H> {
         let tenure = kept.unwrap_or_else(|| (epoch, live.handler.tenure(self.partition, epoch)));
         // Before the live call, so that both begin with the same state.
         let rehearsed = match self.shadow.as_ref().is_some_and(Shadowing::is_called) {
-            true => Box::pin(self.rehearse(&tenure.1, &message)).await,
+            true => Box::pin(self.rehearse(&tenure.1, &messages)).await,
             false => None,
         };
         let mut instance = self.instance.take().filter(|instance| !instance.is_dead());
@@ -254,8 +260,8 @@ impl<H: Handler> Worker<H> {
         let outcome = match &rehearsed {
             Some(Outcome::Cancelled) => Outcome::Cancelled,
             _ => {
-                let call = one_call(&live.handler, &tenure.1, &mut instance, &message);
-                let slow = (&message, started, limits.deadline);
+                let call = one_call(&live.handler, &tenure.1, &mut instance, &messages);
+                let slow = (&messages, started, limits.deadline);
                 let outcome = self.attend(call, Some(slow)).await;
                 outcome.unwrap_or(Outcome::Cancelled)
             }
@@ -266,38 +272,38 @@ impl<H: Handler> Worker<H> {
             instance = None;
         }
         let diagnosis = instance.as_mut().map(Instance::diagnosis);
-        self.report(&live, &message, &outcome, diagnosis.unwrap_or_default());
+        self.report(&live, &messages, &outcome, diagnosis.unwrap_or_default());
         if let Some(rehearsed) = rehearsed {
-            self.compare(&message, &outcome, &rehearsed);
+            self.compare(&messages, &outcome, &rehearsed);
         }
         // Also one that is to be recycled: what it holds is free from now on.
         self.instance = instance.filter(|instance| !instance.is_dead());
         let now = clock::now();
-        self.count(&live, by, message.id, &outcome, now.since(started));
-        self.take_at(now, Event::Handled { message, outcome });
+        self.count(&live, by, &messages, &outcome, now.since(started));
+        self.take_at(now, Event::Handled { messages, outcome });
     }
 
-    /// What the shadow does with a message; `Cancelled`: the live version is not to be called either.
-    async fn rehearse(&mut self, tenure: &H::Tenure, message: &Message) -> Option<Outcome> {
+    /// What the shadow does with the same messages; `Cancelled`: the live version is not to be called either.
+    async fn rehearse(&mut self, tenure: &H::Tenure, messages: &Batch) -> Option<Outcome> {
         let mut shadow = self.shadow.take()?;
         let started = self.calls(shadow.limits());
-        let outcome = self.attend(shadow.call(tenure, message), None).await;
+        let outcome = self.attend(shadow.call(tenure, messages), None).await;
         // What was to be heard at its end, above all that the trust window is over.
         let cut_off = outcome.is_none() || self.is_cut_off();
         let outcome = outcome.filter(|_| !cut_off).unwrap_or(Outcome::Cancelled);
         if cut_off {
             shadow.drop_instance();
         }
-        shadow.ended(&outcome, clock::now().since(started));
+        shadow.ended(messages.count(), &outcome, clock::now().since(started));
         self.shadow = Some(shadow);
         Some(outcome)
     }
 
-    fn compare(&mut self, message: &Message, live: &Outcome, rehearsed: &Outcome) {
+    fn compare(&mut self, messages: &Batch, live: &Outcome, rehearsed: &Outcome) {
         let Some(shadow) = &mut self.shadow else {
             return;
         };
-        if let Some(why) = shadow.compare(message, live, rehearsed) {
+        if let Some(why) = shadow.compare(messages, live, rehearsed) {
             self.shared.say.event(&telemetry::Event::ShadowStopped {
                 handler: self.shared.plan.handler.as_str(),
                 partition: self.partition.0,
@@ -320,7 +326,7 @@ impl<H: Handler> Worker<H> {
     async fn attend<T>(
         &mut self,
         call: impl Future<Output = T>,
-        slow: Option<(&Message, Time, Duration)>,
+        slow: Option<(&Batch, Time, Duration)>,
     ) -> Option<T> {
         let mut call = pin!(call);
         let mut slow_at = slow.map(|(_, started, deadline)| started + deadline / 2);
@@ -341,9 +347,9 @@ impl<H: Handler> Worker<H> {
                 },
                 () = clock::sleep_until(wake) => {}
             }
-            if let (Some((message, started, deadline)), true) = (slow, clock::passed(slow_at)) {
+            if let (Some((messages, started, deadline)), true) = (slow, clock::passed(slow_at)) {
                 slow_at = None;
-                self.warn_of_slow(message, started, deadline);
+                self.warn_of_slow(messages, started, deadline);
             }
             if self.is_cut_off() {
                 return None;
@@ -363,46 +369,59 @@ impl<H: Handler> Worker<H> {
         cut_off
     }
 
-    fn count(&mut self, live: &Live<H>, by: By, id: EntryId, outcome: &Outcome, took: Duration) {
+    fn count(
+        &mut self,
+        live: &Live<H>,
+        by: By,
+        messages: &Batch,
+        outcome: &Outcome,
+        took: Duration,
+    ) {
         if by == By::Running {
-            self.counting.ended(outcome, took);
+            self.counting.ended(messages.count(), outcome, took);
             if !matches!(outcome, Outcome::Ok(_)) {
                 self.counting.flush(live);
             }
             return;
         }
         let mut counting = Counting::default();
-        counting.ended(outcome, took);
+        counting.ended(messages.count(), outcome, took);
         counting.flush(live);
-        if matches!(outcome, Outcome::Ok(_)) && self.consumer.overrules(id) {
+        if matches!(outcome, Outcome::Ok(_)) && self.consumer.overrules(messages.first().id) {
             lineup::overruled(&self.running.live);
         }
     }
 
-    fn warn_of_slow(&self, message: &Message, started: Time, deadline: Duration) {
+    fn warn_of_slow(&self, messages: &Batch, started: Time, deadline: Duration) {
+        let message = messages.first();
         self.shared.say.event(&telemetry::Event::HandlerSlow {
             handler: self.shared.plan.handler.as_str(),
             partition: self.partition.0,
             id: message.id,
             attempt: message.attempt,
+            messages: messages.count(),
             key: message.content.key(),
             elapsed_ms: clock::now().since(started).as_millis() as u64,
             deadline_ms: deadline.as_millis() as u64,
         });
     }
 
-    fn report(&self, live: &Live<H>, message: &Message, outcome: &Outcome, diagnosis: Diagnosis) {
-        let (outcome, reason) = match outcome {
+    fn report(&self, live: &Live<H>, messages: &Batch, outcome: &Outcome, diagnosis: Diagnosis) {
+        let count = messages.count();
+        // Of a batch that broke, its first message stands for all.
+        let (outcome, reason, at, messages_failed) = match outcome {
             Outcome::Ok(_) | Outcome::Cancelled => return,
-            Outcome::Retry { reason, .. } => ("retry", reason),
-            Outcome::Reject { reason } => ("reject", reason),
-            Outcome::Broken { fault, reason } => (fault.as_str(), reason),
+            Outcome::Retry { at, reason, .. } => ("retry", reason, *at, 1),
+            Outcome::Reject { at, reason } => ("reject", reason, *at, 1),
+            Outcome::Broken { fault, reason } => (fault.as_str(), reason, 0, count),
         };
+        let message = messages.get(at).unwrap_or(messages.last());
         self.shared.say.event(&telemetry::Event::HandlerFailed {
             handler: self.shared.plan.handler.as_str(),
             partition: self.partition.0,
             id: message.id,
             attempt: message.attempt,
+            messages: messages_failed,
             key: message.content.key(),
             version: live.handler.version().as_str(),
             outcome,
@@ -530,7 +549,7 @@ async fn one_call<H: Handler>(
     handler: &H,
     tenure: &H::Tenure,
     instance: &mut Option<H::Instance>,
-    message: &Message,
+    messages: &Batch,
 ) -> Outcome {
     let alive = match instance {
         Some(instance) => instance,
@@ -544,7 +563,7 @@ async fn one_call<H: Handler>(
             }
         },
     };
-    alive.call(message).await
+    alive.call(messages).await
 }
 
 fn commit(stream: &StreamId, group: &GroupName, partition: Partition, settled: Settled) -> Request {

@@ -10,39 +10,24 @@ use anyhow::{Context, bail};
 
 use crate::cargo::{root, target, watched};
 use crate::toolchain::{self, RUST_TARGET, Rust};
-use crate::{cache, say};
+use crate::{cache, foreign, say};
 
 /// Returns the folder with the components.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    let examples = root().join("guest-examples");
     let out = target().join("guests");
     fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
-    let mut folders: Vec<PathBuf> = fs::read_dir(&examples)?
-        .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_dir()))
-        .collect();
-    folders.sort();
     let mut rust = None;
-    for folder in folders {
-        let name = folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+    for folder in folders(&root().join("guest-examples"))? {
+        let name = name(&folder);
         let component = out.join(format!("{name}.wasm"));
         let newest = newest(&folder)?.max(newest(&root().join("wit"))?);
-        if fs::metadata(&component)
-            .and_then(|meta| meta.modified())
-            .is_ok_and(|made| made > newest)
-        {
+        if is_newer(&component, newest) {
             say(&format!("guest {name}: up to date"));
             continue;
         }
         let started = Instant::now();
         let how = if folder.join("Cargo.toml").is_file() {
-            let rust = match &rust {
-                Some(rust) => rust,
-                None => rust.insert(Rust::find()?),
-            };
+            let rust = self::rust(&mut rust)?;
             build_rust(rust, &folder, &name, &component)?;
             rust.name()
         } else if folder.join("handler.c").is_file() {
@@ -59,11 +44,39 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
             "guest {name}: {size} KiB with {how} in {seconds:.0} s"
         ));
     }
+    foreign::build(&mut rust, &out)?;
     Ok(out)
 }
 
+pub(crate) fn folders(of: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut folders: Vec<PathBuf> = fs::read_dir(of)
+        .with_context(|| format!("reading {}", of.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_dir()))
+        .collect();
+    folders.sort();
+    Ok(folders)
+}
+
+pub(crate) fn name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+pub(crate) fn is_newer(component: &Path, than: SystemTime) -> bool {
+    let made = fs::metadata(component).and_then(|meta| meta.modified());
+    made.is_ok_and(|made| made > than)
+}
+
+/// Looks for the toolchain once.
+pub(crate) fn rust(found: &mut Option<Rust>) -> anyhow::Result<&Rust> {
+    match found {
+        Some(rust) => Ok(rust),
+        None => Ok(found.insert(Rust::find()?)),
+    }
+}
+
 /// When anything in a folder was changed last.
-fn newest(folder: &Path) -> anyhow::Result<SystemTime> {
+pub(crate) fn newest(folder: &Path) -> anyhow::Result<SystemTime> {
     let mut newest = SystemTime::UNIX_EPOCH;
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
@@ -130,7 +143,7 @@ fn build_c(folder: &Path, component: &Path) -> anyhow::Result<()> {
 }
 
 /// Whole or not at all: a test may read it at this moment.
-fn put(made: &Path, component: &Path) -> anyhow::Result<()> {
+pub(crate) fn put(made: &Path, component: &Path) -> anyhow::Result<()> {
     let temporary = component.with_extension(format!("{}.part", std::process::id()));
     fs::copy(made, &temporary).with_context(|| format!("copying {}", made.display()))?;
     fs::rename(&temporary, component).with_context(|| format!("writing {}", component.display()))

@@ -4,6 +4,7 @@
 mod cache;
 mod cargo;
 mod demo;
+mod foreign;
 mod fuzz;
 mod guests;
 mod measure;

@@ -32,10 +32,14 @@ pub enum Mutation {
     StateDroppedAtSwap,
     /// Whoever takes a partition counts on from what failed under another version.
     AttemptsInherited,
+    /// Of a batch, the message behind the one that failed is said to have failed.
+    BatchFailureBehind,
+    /// A batch that broke counts against its first message.
+    BrokenBatchBlamed,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 13] = [
+    pub const ALL: [Mutation; 15] = [
         Mutation::FenceWithoutOwner,
         Mutation::FenceWithoutFrom,
         Mutation::TrimBehindFastest,
@@ -49,6 +53,8 @@ impl Mutation {
         Mutation::TrialDecidesAlone,
         Mutation::StateDroppedAtSwap,
         Mutation::AttemptsInherited,
+        Mutation::BatchFailureBehind,
+        Mutation::BrokenBatchBlamed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -66,6 +72,8 @@ impl Mutation {
             Mutation::TrialDecidesAlone => "trial-decides-alone",
             Mutation::StateDroppedAtSwap => "state-dropped-at-swap",
             Mutation::AttemptsInherited => "attempts-inherited",
+            Mutation::BatchFailureBehind => "batch-failure-behind",
+            Mutation::BrokenBatchBlamed => "broken-batch-blamed",
         }
     }
 

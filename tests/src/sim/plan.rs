@@ -229,6 +229,10 @@ pub(super) struct Plan {
     pub(super) slow_calls: u64,
     pub(super) failing_calls: u64,
     pub(super) stubborn_calls: u64,
+    /// Of a thousand versions, how many take several messages a call.
+    pub(super) batches: u64,
+    /// Of a thousand messages, how many break every call that they are in.
+    pub(super) poison: u64,
     /// At one message, under one version.
     pub(super) attempts: u32,
     /// Members keep their id over a restart.
@@ -274,6 +278,8 @@ impl Plan {
             slow_calls: [0, 10, 50, 300][rng.index(4)],
             failing_calls: [0, 20, 150][rng.index(3)],
             stubborn_calls: [0, 500][rng.index(2)],
+            batches: 0,
+            poison: 0,
             attempts: ATTEMPTS,
             configured: rng.per_mille(500),
             kinds: kinds(rng),
@@ -292,7 +298,16 @@ impl Plan {
             plan.attempts = rng.between(1, 3) as u32;
         }
         plan.schedule(rng, session_us);
+        plan.take_batches(&mut rng.aside());
         plan
+    }
+
+    /// In half of the worlds. The others are as if there were none.
+    fn take_batches(&mut self, rng: &mut Rng) {
+        self.batches = [0, 0, 500, 1_000][rng.index(4)];
+        if self.batches > 0 {
+            self.poison = [0, 5, 30][rng.index(3)];
+        }
     }
 
     pub(super) fn has(&self, kind: Kind) -> bool {

@@ -2,6 +2,7 @@
 //! wanted of each handler, what each host has heard of that, and what its partitions run. A version's name
 //! says how it behaves. Judges nothing.
 
+use segmenter_core::batch::Takes;
 use segmenter_core::consumer::Event as ConsumerEvent;
 use segmenter_core::names::{Partition, Version};
 use segmenter_core::partition_set::PartitionSet;
@@ -10,6 +11,7 @@ use segmenter_core::rollout::{Runs, Share};
 use super::host::Input;
 use super::mutation::Mutation;
 use super::plan::Kind;
+use super::rng::mixed;
 use super::world::World;
 
 /// How the calls of a version go.
@@ -47,10 +49,10 @@ pub(super) struct Lineup {
 }
 
 impl Lineup {
-    pub(super) fn first() -> Lineup {
+    pub(super) fn first(current: Version) -> Lineup {
         Lineup {
             revision: 0,
-            current: "good0".parse().expect("a name"),
+            current,
             trial: None,
         }
     }
@@ -62,13 +64,33 @@ impl Lineup {
     fn of(&self, partition: Partition) -> Runs {
         match &self.trial {
             Some((trial, partitions)) if partitions.contains(partition) => Runs {
+                takes: takes(trial),
                 version: trial.clone(),
                 instead: Some(self.current.clone()),
             },
-            _ => Runs::only(self.current.clone()),
+            _ => Runs {
+                takes: takes(&self.current),
+                ..Runs::only(self.current.clone())
+            },
         }
     }
 }
+
+/// What one call of a version carries: its name ends with it, unless that is one message.
+pub(super) fn takes(version: &Version) -> Takes {
+    let Some((_, messages)) = version.as_str().split_once('x') else {
+        return Takes::ONE;
+    };
+    let messages = messages.parse().expect("a number");
+    Takes {
+        messages,
+        // Some come up against it: a message has about eight.
+        bytes: if messages.get() % 3 == 0 { 30 } else { 1_000 },
+    }
+}
+
+/// The most that a version takes here.
+const MESSAGES_MOST: u64 = 12;
 
 /// From the change of what is wanted until a host has heard of it and loaded it.
 const LOADING_US: u64 = 600_000;
@@ -78,8 +100,7 @@ impl World {
     pub(super) fn deploy(&mut self, binding: usize, behaviour: Behaviour, trial: Option<Share>) {
         self.count(Kind::Swap);
         self.deploys += 1;
-        let version = format!("{}{}", behaviour.word(), self.deploys);
-        let version: Version = version.parse().expect("a name");
+        let version = self.version(behaviour, self.deploys);
         let partitions = self.shape.partitions();
         let wanted = &mut self.wanted[binding];
         wanted.trial = trial.map(|share| (version.clone(), share.chosen(&version, partitions)));
@@ -87,6 +108,17 @@ impl World {
             wanted.current = version;
         }
         self.wanted_changed(binding);
+    }
+
+    /// Some take batches.
+    pub(super) fn version(&self, behaviour: Behaviour, number: u64) -> Version {
+        let fate = mixed(&[self.seed, number]);
+        let messages = match fate % 1_000 < self.plan.batches {
+            true => format!("x{}", 2 + (fate >> 10) % (MESSAGES_MOST - 1)),
+            false => String::new(),
+        };
+        let version = format!("{}{number}{messages}", behaviour.word());
+        version.parse().expect("a name")
     }
 
     /// A trial is over. What is bad is never promoted.

@@ -1,6 +1,7 @@
 //! One partition of one handler, as `host/worker.rs`: carries out what the consumer asks for and tells it
 //! what came of it. Decides nothing.
 
+use segmenter_core::batch::Batch;
 use segmenter_core::consumer::{By, Claim, Command, Consumer, Event as ConsumerEvent, Phase};
 use segmenter_core::effects::{Effects, Emit};
 use segmenter_core::lease::{Epoch, Owner};
@@ -16,6 +17,7 @@ use super::check::{self, COUNTER, Call};
 use super::host::{Ending, Input, Purpose};
 use super::mutation::Mutation;
 use super::supervisor::NEVER;
+use super::swap::takes;
 use super::world::World;
 
 #[derive(Debug)]
@@ -41,8 +43,9 @@ pub(super) struct Worker {
 #[derive(Debug)]
 struct Running {
     number: u64,
-    call: Call,
-    message: Message,
+    /// One for each message.
+    calls: Vec<Call>,
+    messages: Batch,
     outcome: Outcome,
     /// How much longer it goes on after a cancel; none: it ends at once.
     lingers: Option<u64>,
@@ -147,8 +150,12 @@ impl World {
                 break;
             };
             match command {
-                Command::Call { epoch, message, by } => {
-                    self.call(host, handler, epoch, message, by);
+                Command::Call {
+                    epoch,
+                    messages,
+                    by,
+                } => {
+                    self.call(host, handler, epoch, messages, by);
                     self.swap(host, handler, partition);
                 }
                 Command::CancelCall => self.cancel(host, handler, partition),
@@ -212,37 +219,48 @@ impl World {
         }
     }
 
-    fn call(&mut self, host: usize, handler: usize, epoch: Epoch, message: Message, by: By) {
-        let partition = message.partition;
+    fn call(&mut self, host: usize, handler: usize, epoch: Epoch, messages: Batch, by: By) {
+        let partition = messages.first().partition;
         let Some(process) = &self.hosts[host].process else {
             return;
         };
-        let runs = &process.supervisors[handler].workers[partition.0 as usize].runs;
-        let Some(number) = check::message_of(message.content.payload()) else {
-            return self.defect(format!("{} carries what nobody sent", message.id));
-        };
-        let call = Call {
-            binding: process.supervisors[handler].binding,
-            partition,
-            incarnation: process.supervisors[handler].incarnation.clone(),
-            epoch,
-            id: message.id,
-            message: number,
-            version: runs.called(by).clone(),
-            on_trial: by == By::Running && runs.instead.is_some(),
-            last: message.attempt >= self.plan.attempts,
+        let supervisor = &process.supervisors[handler];
+        let runs = &supervisor.workers[partition.0 as usize].runs;
+        let version = runs.called(by).clone();
+        let calls = messages.iter().map(|message| {
+            let number = check::message_of(message.content.payload()).ok_or(message.id)?;
+            Ok(Call {
+                binding: supervisor.binding,
+                partition,
+                incarnation: supervisor.incarnation.clone(),
+                epoch,
+                id: message.id,
+                message: number,
+                silent: takes(&version).messages.get() > 1,
+                version: version.clone(),
+                on_trial: by == By::Running && runs.instead.is_some(),
+                last: message.attempt >= self.plan.attempts,
+            })
+        });
+        let calls: Vec<Call> = match calls.collect::<Result<_, EntryId>>() {
+            Ok(calls) => calls,
+            Err(id) => return self.defect(format!("{id} carries what nobody sent")),
         };
         let name = &self.hosts[host].name;
-        self.trace.line(
-            self.now,
-            format_args!(
-                "{name}: call {}/{partition} {} attempt {} of {}",
-                call.binding, message.id, message.attempt, call.version
-            ),
-        );
-        let started = self.checks.call_started(self.now, &call);
-        self.judge(started);
-        let user = self.user_code(&call);
+        for (call, message) in calls.iter().zip(messages.iter()) {
+            self.trace.line(
+                self.now,
+                format_args!(
+                    "{name}: call {}/{partition} {} attempt {} of {}",
+                    call.binding, message.id, message.attempt, call.version
+                ),
+            );
+        }
+        for call in &calls {
+            let started = self.checks.call_started(self.now, call);
+            self.judge(started);
+        }
+        let user = self.user_code(&calls);
         let Some(worker) = self.worker(host, handler, partition) else {
             return;
         };
@@ -250,8 +268,8 @@ impl World {
         let number = worker.calls;
         worker.call = Some(Running {
             number,
-            call,
-            message,
+            calls,
+            messages,
             outcome: user.outcome,
             lingers: user.lingers,
         });
@@ -330,33 +348,57 @@ impl World {
             return;
         };
         let Running {
-            call,
-            message,
+            calls,
+            messages,
             mut outcome,
             ..
         } = running;
-        if let Outcome::Ok(effects) = &mut outcome {
-            *effects = self.effects_of(host, handler, partition, &call, &message);
+        if let (Outcome::Ok(effects), [call]) = (&mut outcome, &calls[..])
+            && !call.silent
+        {
+            *effects = self.effects_of(host, handler, partition, call, messages.first());
         }
-        let name = &self.hosts[host].name;
-        let said = match &outcome {
-            Outcome::Ok(_) => "ok",
-            Outcome::Retry { .. } => "retry",
-            Outcome::Reject { .. } => "reject",
-            Outcome::Broken { .. } => "broken",
-            Outcome::Cancelled => "cancelled",
-        };
-        self.trace.line(
-            self.now,
-            format_args!("{name}: {}/{partition} {} {said}", call.binding, call.id),
-        );
-        self.ledger.ended(&call, &outcome);
-        let ended = self.checks.call_ended(&call, &outcome, &self.ledger);
-        self.judge(ended);
+        for (at, call) in calls.iter().enumerate() {
+            let of_this = of_one(&outcome, at, calls.len());
+            let name = &self.hosts[host].name;
+            let said = match &of_this {
+                Outcome::Ok(_) => "ok",
+                Outcome::Retry { .. } => "retry",
+                Outcome::Reject { .. } => "reject",
+                Outcome::Broken { .. } => "broken",
+                Outcome::Cancelled if outcome != Outcome::Cancelled => "is called again",
+                Outcome::Cancelled => "cancelled",
+            };
+            self.trace.line(
+                self.now,
+                format_args!("{name}: {}/{partition} {} {said}", call.binding, call.id),
+            );
+            self.ledger.ended(call, &of_this);
+            let ended = self.checks.call_ended(call, &of_this, &self.ledger);
+            self.judge(ended);
+        }
+        let outcome = self.told(outcome, calls.len());
         if let Some(worker) = self.worker(host, handler, partition) {
             worker
                 .consumer
-                .handle(now, ConsumerEvent::Handled { message, outcome });
+                .handle(now, ConsumerEvent::Handled { messages, outcome });
+        }
+    }
+
+    /// What the core is told of a call with so many messages.
+    fn told(&self, outcome: Outcome, messages: usize) -> Outcome {
+        match (self.mutation, outcome) {
+            (Some(Mutation::BatchFailureBehind), Outcome::Retry { at, reason, after })
+                if at + 1 < messages =>
+            {
+                let at = at + 1;
+                Outcome::Retry { at, reason, after }
+            }
+            (Some(Mutation::BrokenBatchBlamed), Outcome::Broken { reason, .. }) if messages > 1 => {
+                let (at, after) = (0, None);
+                Outcome::Retry { at, reason, after }
+            }
+            (_, outcome) => outcome,
         }
     }
 
@@ -514,6 +556,19 @@ impl World {
         if self.worker(host, handler, partition).is_some_and(broken) {
             self.exited(host, Some(handler), &Ending::Mended);
         }
+    }
+}
+
+/// What the outcome of a call with so many messages means for one of them: nothing, if it is to be called
+/// again as if it had not been.
+fn of_one(outcome: &Outcome, this: usize, messages: usize) -> Outcome {
+    match outcome {
+        Outcome::Retry { at, .. } | Outcome::Reject { at, .. } if this < *at => {
+            Outcome::Ok(Effects::default())
+        }
+        Outcome::Retry { at, .. } | Outcome::Reject { at, .. } if this > *at => Outcome::Cancelled,
+        Outcome::Broken { .. } if messages > 1 => Outcome::Cancelled,
+        outcome => outcome.clone(),
     }
 }
 

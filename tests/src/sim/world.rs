@@ -21,7 +21,7 @@ use super::producer::{Producer, Wake};
 use super::redis::Redis;
 use super::rng::Rng;
 use super::supervisor::Supervisor;
-use super::swap::Lineup;
+use super::swap::{Behaviour, Lineup};
 use super::trace::Trace;
 
 pub(super) struct World {
@@ -185,7 +185,7 @@ impl World {
             shape,
             streams,
             target: target.clone(),
-            wanted: bindings.iter().map(|_| Lineup::first()).collect(),
+            wanted: Vec::new(),
             deploys: 0,
             retry: Backoff {
                 initial: Duration::from_millis(20),
@@ -210,6 +210,8 @@ impl World {
 
     pub(super) fn run(&mut self) {
         self.trace.line(0, format_args!("{:?}", self.plan));
+        let first = Lineup::first(self.version(Behaviour::Good, 0));
+        self.wanted = vec![first; self.bindings.len()];
         for (binding, wanted) in self.wanted.iter().enumerate() {
             self.checks.trusted(binding, wanted.current());
         }

@@ -3,6 +3,7 @@
 
 mod ancestor;
 mod bad_input;
+mod batch;
 mod chaos;
 mod crash;
 mod deploy;
@@ -14,6 +15,7 @@ mod failure;
 mod failures_memory;
 mod failures_table;
 mod flow;
+mod foreign;
 mod load;
 mod numbered;
 mod operator;

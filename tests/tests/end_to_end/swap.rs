@@ -153,7 +153,7 @@ fn what_cannot_run_is_refused_with_the_reason_and_what_ran_goes_on() {
         ("text", b"not WebAssembly", "not WebAssembly"),
         ("empty", b"", "not WebAssembly"),
         ("a core module", &core, "core module"),
-        ("another world", &empty_world, "exports neither"),
+        ("another world", &empty_world, "exports none of"),
         ("a missing grant", &enrich, "grant"),
         ("a start that loops", &loops, "instance"),
         ("too much memory", &much, "memory"),

@@ -4,6 +4,7 @@
 
 pub mod assignor;
 pub mod backoff;
+pub mod batch;
 pub mod consumer;
 pub mod effects;
 pub mod entry;

@@ -42,6 +42,17 @@ pub const READ_AHEAD_BYTES: usize = 256 * 1024 * 1024;
 pub const READ_ENTRIES_MAX: usize = 1_024;
 /// Bytes that one reply to a reader aims at, over all its partitions.
 pub const READ_BYTES_TARGET: usize = 8 * 1024 * 1024;
+/// Messages of one call of a handler that takes batches, unless configured otherwise. As many as are queued:
+/// none is waited for.
+pub const BATCH_MESSAGES: usize = 100;
+/// The most that can be configured: a partition reads on when less is queued.
+pub const BATCH_MESSAGES_MOST: usize = QUEUE_ENTRIES_MAX / 2;
+/// Bytes of the messages of one call, keys and attributes included, unless configured otherwise. A single one
+/// may be larger.
+pub const BATCH_BYTES: usize = 1024 * 1024;
+/// Where batches broke although none of their messages does alone, they carry half as many. After so many
+/// calls they carry twice as many again.
+pub const BATCH_GROWS_AFTER: u32 = 64;
 /// Dead letters in one commit: each carries a whole message.
 pub const COMMIT_DEAD_MAX: usize = 64;
 /// Bytes of a reason that a handler gives.

@@ -1,12 +1,16 @@
-//! What wasmtime makes of `wit/`: one world of all that a host can offer, linked interface by interface.
-//! Arguments are lowered from borrowed data: a call copies key and payload once, into the guest.
+//! What wasmtime makes of `wit/`: one world of all that a host can offer to any component, linked
+//! interface by interface. What a component exports, and what only some may import, is with its kind.
 
 wasmtime::component::bindgen!({
     path: "../../../wit",
     inline: "
         package segmenter:host;
         world everything {
-            include segmenter:handler/message-handler-full@0.1.0;
+            import segmenter:handler/context@0.1.0;
+            import segmenter:handler/state@0.1.0;
+            import segmenter:handler/emit@0.1.0;
+            import wasi:logging/logging@0.1.0-draft;
+            import wasi:config/store@0.2.0-rc.1;
             import wasi:keyvalue/store@0.2.0-draft;
             import wasi:keyvalue/atomics@0.2.0-draft;
             import wasi:keyvalue/batch@0.2.0-draft;
@@ -22,8 +26,4 @@ wasmtime::component::bindgen!({
         "wasi:keyvalue/batch": async | trappable,
     },
     with: { "wasi:keyvalue/store.bucket": crate::capabilities::keyvalue::Bucket },
-    exports: { default: async },
-    ownership: Borrowing { duplicate_if_necessary: true },
 });
-
-pub(crate) use {Everything as MessageHandler, EverythingPre as MessageHandlerPre};

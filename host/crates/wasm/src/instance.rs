@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use segmenter_core::batch::{BadAnswer, Batch};
 use segmenter_core::effects::Draft;
 use segmenter_core::limits;
 use segmenter_core::message::Message;
@@ -15,12 +16,11 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::bindings::segmenter::handler::types::{EntryId, Failure, Message as WitMessage};
-use crate::bindings::{MessageHandler, MessageHandlerPre};
 use crate::capabilities::{self, Http};
 use crate::diagnosis::{self, CoreDumps, Diagnosis};
 use crate::engine::Engine;
 use crate::grants::Grants;
+use crate::kinds::{Failed, Foreign, Guest, Pre};
 use crate::limiter::{Limiter, MEMORIES_MAX, Refused, TABLES_MAX};
 use crate::module::{Limits, Live, PartitionContext, Recycle, Targets};
 use crate::output::{self, Output};
@@ -52,6 +52,7 @@ pub(crate) struct State {
     /// What the call has changed so far; none: there is no call.
     pub(crate) draft: Option<Draft>,
     pub(crate) http: Http,
+    pub(crate) foreign: Foreign,
     pub(crate) table: ResourceTable,
     limiter: Limiter,
     deadline: Instant,
@@ -69,7 +70,7 @@ impl WasiView for State {
 
 pub struct Instance {
     store: Store<State>,
-    guest: MessageHandler,
+    guest: Guest,
     core_dumps: Option<Arc<CoreDumps>>,
     limits: Limits,
     messages: u64,
@@ -82,7 +83,7 @@ pub struct Instance {
 impl Instance {
     pub(crate) async fn new(
         engine: &Engine,
-        pre: &MessageHandlerPre<State>,
+        pre: &Pre,
         version: Version,
         limits: Limits,
         granted: Granted,
@@ -106,6 +107,7 @@ impl Instance {
             limits,
             tenure,
             draft: None,
+            foreign: Foreign::default(),
             limiter: Limiter::new(limits),
             deadline: Instant::now() + limits.instantiate,
             wasi,
@@ -122,7 +124,7 @@ impl Instance {
         });
         store.set_epoch_deadline(1);
         let ends = Ends(&output);
-        let made = within(limits.instantiate, pre.instantiate_async(&mut store)).await;
+        let made = within(limits.instantiate, pre.instantiate(&mut store)).await;
         drop(ends);
         let why = match made {
             Some(Ok(guest)) => {
@@ -171,13 +173,25 @@ impl Instance {
             after_messages,
             memory_bytes,
         } = self.limits.recycle;
+        let state = self.store.data();
         after_messages.is_some_and(|n| self.messages >= n)
-            || memory_bytes.is_some_and(|mark| self.store.data().limiter.memory_bytes() > mark)
+            || memory_bytes.is_some_and(|mark| state.limiter.memory_bytes() > mark)
+            || state.foreign.is_littered()
     }
 
     /// Ends within the deadline. Whatever the guest wrote is with the sink when this returns. Dropping
     /// the future cancels the call and kills the instance.
     pub async fn call(&mut self, message: &Message) -> Outcome {
+        self.call_with(message, &[]).await
+    }
+
+    /// The same with several messages, if the component takes batches. To lines, traps and dumps the first
+    /// one gives its name.
+    pub async fn call_batch(&mut self, messages: &Batch) -> Outcome {
+        self.call_with(messages.first(), messages.rest()).await
+    }
+
+    async fn call_with(&mut self, message: &Message, rest: &[Message]) -> Outcome {
         if self.dead {
             let reason = "the instance ended in an earlier call".to_owned();
             return Outcome::Broken {
@@ -185,23 +199,30 @@ impl Instance {
                 reason,
             };
         }
-        let content = &message.content;
-        let attributes: Vec<(&str, &str)> = content
-            .attributes()
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        let argument = WitMessage {
-            id: EntryId {
-                ms: message.id.ms,
-                seq: message.id.seq,
-            },
-            partition: message.partition.0,
-            attempt: message.attempt,
-            key: content.key(),
-            payload: content.payload(),
-            attributes: &attributes,
+        let output = self.begin(message);
+        let ends = Ends(&output);
+        let call = self.guest.call(&mut self.store, message, rest);
+        let result = within(self.limits.deadline, call).await;
+        drop(ends);
+        let (answer, draft) = match self.end(result, message, &output) {
+            Ok(well) => well,
+            Err(broken) => return broken,
         };
+        self.messages += 1 + rest.len() as u64;
+        self.dead = self.is_spent();
+        match answer {
+            Ok(()) => {
+                let effects = draft.finish();
+                self.store.data().tenure.apply(&effects);
+                Outcome::Ok(effects)
+            }
+            Err((at, failed)) => failed.of(at),
+        }
+    }
+
+    /// Before a call, which `message` names. Until [`Instance::end`] the instance counts as dead, so that a
+    /// call whose future is dropped has ended it.
+    fn begin(&mut self, message: &Message) -> Output {
         let state = self.store.data_mut();
         let output = state.output.clone();
         output.begin(message);
@@ -209,46 +230,35 @@ impl Instance {
         state.draft = Some(Draft::default());
         state.deadline = Instant::now() + self.limits.deadline;
         self.store.set_epoch_deadline(1);
-        // Until the call has come back, also if this future is dropped.
         self.dead = true;
         self.diagnosis = Diagnosis::default();
-        let ends = Ends(&output);
-        let handler = self.guest.segmenter_handler_handler();
-        let call = handler.call_handle(&mut self.store, argument);
-        let result = within(self.limits.deadline, call).await;
-        drop(ends);
-        // What does not end well leaves no trace.
-        let state = self.store.data_mut();
-        let draft = state.draft.take().unwrap_or_default();
+        output
+    }
+
+    /// After a call: what it answered and has changed, or what it came to. What does not end well leaves no
+    /// trace, and the instance is dead.
+    fn end<T>(
+        &mut self,
+        result: Option<wasmtime::Result<T>>,
+        message: &Message,
+        output: &Output,
+    ) -> Result<(T, Draft), Outcome> {
+        let draft = self.store.data_mut().draft.take().unwrap_or_default();
         match result {
-            Some(Ok(result)) => {
-                let outcome = match result {
-                    Ok(()) => {
-                        let effects = draft.finish();
-                        state.tenure.apply(&effects);
-                        Outcome::Ok(effects)
-                    }
-                    Err(failure) => failed(failure),
-                };
-                self.messages += 1;
-                self.dead = self.is_spent();
-                outcome
-            }
+            Some(Ok(answer)) => Ok((answer, draft)),
             Some(Err(error)) => {
                 let limiter = &self.store.data().limiter;
-                let (fault, reason) = fault(&error, limiter, self.limits, &output);
+                let (fault, reason) = fault(&error, limiter, self.limits, output);
                 self.diagnosis = self.diagnose(&error, message);
-                Outcome::Broken { fault, reason }
+                Err(Outcome::Broken { fault, reason })
             }
-            None => Outcome::Broken {
+            None => Err(Outcome::Broken {
                 fault: Fault::Deadline,
-                reason: missed(self.limits, &output),
-            },
+                reason: missed(self.limits, output),
+            }),
         }
     }
-}
 
-impl Instance {
     fn diagnose(&mut self, error: &wasmtime::Error, message: &Message) -> Diagnosis {
         let handler = self.store.data().context.handler.clone();
         let dumps = self.core_dumps.as_ref();
@@ -256,6 +266,23 @@ impl Instance {
             backtrace: diagnosis::backtrace(error),
             core_dump: dumps
                 .and_then(|dumps| dumps.write(error, &mut self.store, handler.as_str(), message)),
+        }
+    }
+}
+
+impl Failed {
+    /// Of the message at this index.
+    fn of(self, at: usize) -> Outcome {
+        match self {
+            Failed::Retry { reason, after } => Outcome::Retry {
+                at,
+                reason: bounded(reason),
+                after,
+            },
+            Failed::Reject { reason } => Outcome::Reject {
+                at,
+                reason: bounded(reason),
+            },
         }
     }
 }
@@ -281,18 +308,6 @@ async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Option<
     }
 }
 
-fn failed(failure: Failure) -> Outcome {
-    match failure {
-        Failure::Retry(info) => Outcome::Retry {
-            reason: bounded(info.reason),
-            after: info.after_ms.map(|ms| Duration::from_millis(u64::from(ms))),
-        },
-        Failure::Reject(reason) => Outcome::Reject {
-            reason: bounded(reason),
-        },
-    }
-}
-
 fn fault(
     error: &wasmtime::Error,
     limiter: &Limiter,
@@ -301,6 +316,9 @@ fn fault(
 ) -> (Fault, String) {
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
         return (Fault::Deadline, missed(limits, output));
+    }
+    if let Some(bad) = error.downcast_ref::<BadAnswer>() {
+        return (Fault::Answer, with_stderr(bad.to_string(), output));
     }
     let needed = match limiter.refused {
         None => None,

@@ -8,6 +8,7 @@ mod diagnosis;
 mod engine;
 mod grants;
 mod instance;
+mod kinds;
 mod limiter;
 mod module;
 mod output;
@@ -18,6 +19,7 @@ pub use diagnosis::{CORE_DUMPS_MAX, Diagnosis};
 pub use engine::{Engine, EngineConfig, EngineError, TooLarge};
 pub use grants::{Folder, Grants, Origin, OriginError};
 pub use instance::{Instance, InstantiateError};
+pub use kinds::Kind;
 pub use limiter::CORE_INSTANCES_MAX;
 pub use module::{
     Compiled, Limits, LoadError, Module, PartitionContext, Priority, Recycle, Targets, version_of,

@@ -14,11 +14,11 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
-use crate::bindings::MessageHandlerPre;
 use crate::capabilities;
 use crate::engine::Engine;
 use crate::grants::Grants;
 use crate::instance::{Granted, Instance, InstantiateError, State};
+use crate::kinds::{Kind, Pre};
 use crate::output::{GuestLine, LogSink};
 use crate::tenure::{StateSource, Tenure};
 
@@ -84,33 +84,30 @@ pub enum LoadError {
     #[error("it does not compile: {0}")]
     Compile(String),
     #[error(
-        "it exports neither segmenter:handler/handler@0.1.x nor segmenter:handler/batch@0.1.x, so it is a component of another world; it exports: {}",
+        "it has functions that are async in their type, as in WASI 0.3; this host has WASI 0.2: build it with an SDK for that (Spin's up to version 5, for instance)"
+    )]
+    Async,
+    #[error(
+        "it exports none of {}, so it is a component of another world; it exports: {}",
+        list(&Kind::ALL),
         list(found)
     )]
     NoKnownExport { found: Vec<String> },
-    #[error(
-        "it exports both segmenter:handler/handler and segmenter:handler/batch; a component is one of both"
-    )]
-    TwoKinds,
-    #[error(
-        "it exports segmenter:handler/batch, which this version does not call yet; export segmenter:handler/handler"
-    )]
-    Batch,
+    #[error("it exports {}: a component is one of them", list(found))]
+    TwoKinds { found: Vec<Kind> },
     #[error("it imports {import}, which {why}")]
     MissingImport { import: String, why: String },
-    #[error("it does not fit the contract segmenter:handler@0.1: {0}")]
-    Mismatch(String),
+    #[error("it does not fit the contract {0}: {1}")]
+    Mismatch(Kind, String),
 }
 
-fn list(names: &[String]) -> String {
+fn list<T: ToString>(names: &[T]) -> String {
     if names.is_empty() {
         return "nothing".to_owned();
     }
+    let names: Vec<String> = names.iter().map(T::to_string).collect();
     names.join(", ")
 }
-
-const HANDLER: &str = "segmenter:handler/handler@0.1.";
-const BATCH: &str = "segmenter:handler/batch@0.1.";
 
 /// Whether compiling may take from calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,13 +165,13 @@ impl Compiled {
             engine,
             component,
         } = self;
-        check_exports(engine, component)?;
-        check_imports(engine, component, &grants)?;
-        let linker = linker(engine, &grants)?;
+        let kind = kind(engine, component)?;
+        check_imports(engine, component, kind, &grants)?;
+        let linker = linker(engine, kind, &grants)?;
         let pre = linker
             .instantiate_pre(component)
-            .and_then(MessageHandlerPre::new)
-            .map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+            .and_then(|linked| Pre::new(kind, linked))
+            .map_err(|e| LoadError::Mismatch(kind, format!("{e:#}")))?;
         Ok(Module(Arc::new(Inner {
             version: version.clone(),
             limits,
@@ -215,7 +212,7 @@ struct Inner {
     grants: Arc<Grants>,
     engine: Engine,
     // Before what counts it: code is gone when it is no longer counted.
-    pre: MessageHandlerPre<State>,
+    pre: Pre,
     live: Live,
 }
 
@@ -237,6 +234,11 @@ impl Module {
 
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// The world that it is of.
+    pub fn kind(&self) -> Kind {
+        self.0.pre.kind()
     }
 
     /// Makes one instance and drops it: what fails at once, fails before a partition depends on it.
@@ -329,34 +331,45 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
         if why.contains("pooling allocator") {
             return LoadError::OverLimits(why);
         }
+        // Validating says so before anything else is looked at.
+        if why.contains("component model async") {
+            return LoadError::Async;
+        }
         LoadError::Compile(why)
     })
 }
 
-fn check_exports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+/// What a component is, by what it exports.
+fn kind(engine: &Engine, component: &Component) -> Result<Kind, LoadError> {
     let ty = component.component_type();
-    let found: Vec<String> = ty
+    let exports: Vec<String> = ty
         .exports(&engine.engine)
         .map(|(name, _)| name.to_owned())
         .collect();
-    let handler = found.iter().any(|name| name.starts_with(HANDLER));
-    let batch = found.iter().any(|name| name.starts_with(BATCH));
-    match (handler, batch) {
-        (true, false) => Ok(()),
-        (true, true) => Err(LoadError::TwoKinds),
-        (false, true) => Err(LoadError::Batch),
-        (false, false) => Err(LoadError::NoKnownExport { found }),
+    match Kind::of(&exports)[..] {
+        [] => Err(LoadError::NoKnownExport { found: exports }),
+        [kind] => Ok(kind),
+        ref several => Err(LoadError::TwoKinds {
+            found: several.to_vec(),
+        }),
     }
 }
 
-fn linker(engine: &Engine, grants: &Grants) -> Result<Linker<State>, LoadError> {
+fn linker(engine: &Engine, kind: Kind, grants: &Grants) -> Result<Linker<State>, LoadError> {
     let mut linker = Linker::new(&engine.engine);
-    capabilities::link(&mut linker, grants).map_err(|e| LoadError::Mismatch(format!("{e:#}")))?;
+    capabilities::link(&mut linker, grants)
+        .and_then(|()| kind.link(&mut linker, grants))
+        .map_err(|e| LoadError::Mismatch(kind, format!("{e:#}")))?;
     Ok(linker)
 }
 
 /// Names what is missing better than linking would: with the setting that grants it.
-fn check_imports(engine: &Engine, component: &Component, grants: &Grants) -> Result<(), LoadError> {
+fn check_imports(
+    engine: &Engine,
+    component: &Component,
+    kind: Kind,
+    grants: &Grants,
+) -> Result<(), LoadError> {
     let ty = component.component_type();
     for (name, item) in ty.imports(&engine.engine) {
         if let ComponentItem::ComponentInstance(instance) = &item.ty {
@@ -367,7 +380,7 @@ fn check_imports(engine: &Engine, component: &Component, grants: &Grants) -> Res
                 continue;
             }
         }
-        if let Some(why) = capabilities::missing(name, grants) {
+        if let Some(why) = capabilities::missing(name, kind.imports(), grants) {
             let import = name.to_owned();
             return Err(LoadError::MissingImport { import, why });
         }

@@ -72,8 +72,8 @@ pub(in crate::host) async fn begin(
             (code, Source::Deployed(news))
         }
     };
+    let first = parts.live(&config, code);
     let (settings, changes) = watch::channel(Settings { number: 0, config });
-    let first = parts.live(code);
     let (follow, published) = Follow::new(Arc::new(parts), member, source, changes, first);
     Ok(Begun {
         follow,

@@ -42,9 +42,14 @@ impl Parts {
         }
     }
 
-    pub(crate) fn live(&self, (module, targets): (Module, Targets)) -> Live<WasmHandler> {
+    pub(crate) fn live(
+        &self,
+        config: &HandlerConfig,
+        (module, targets): (Module, Targets),
+    ) -> Live<WasmHandler> {
         Live::new(WasmHandler {
             module,
+            batch: config.batch,
             targets,
             plan: self.plan.clone(),
             partitions: self.partitions,
@@ -63,7 +68,7 @@ impl Parts {
         let result = self.module(&edition.version, config, bytes).await;
         Loaded {
             edition,
-            result: result.map(|code| self.live(code)),
+            result: result.map(|code| self.live(config, code)),
         }
     }
 

@@ -131,6 +131,7 @@ fn consume_rows(
         world.fill(partitions, args.messages)
     };
     let (mut ceilings, mut natives, mut guests) = (Vec::new(), Vec::new(), Vec::new());
+    let mut batches = Vec::new();
     let mut effects = Vec::new();
     for round in 1..=args.rounds {
         progress(&format!(
@@ -160,6 +161,10 @@ fn consume_rows(
         let host = Host::guest(world, "noop", Stdio::null())?;
         let guest = consume::engine(world, partitions, args.messages, host)?;
         guests.push(guest);
+        backlog()?;
+        let host = Host::guest(world, "noop-batch", Stdio::null())?;
+        let batch = consume::engine(world, partitions, args.messages, host)?;
+        batches.push((batch, batch.per_second / guest.per_second));
         effects.push(effects::round(world, partitions, args.messages, guest)?);
     }
     let ceiling = median_rate(&mut ceilings);
@@ -176,6 +181,17 @@ fn consume_rows(
         median_rate(&mut guests),
         Some(ceiling),
     ));
+    let share = batches.iter().map(|(_, share)| *share).collect();
+    let mut batches: Vec<_> = batches.into_iter().map(|(rate, _)| rate).collect();
+    rows.push(Row {
+        note: format!("{:.2} of engine_guest", report::median(share)),
+        ..rate_row(
+            "engine_batch",
+            partitions,
+            median_rate(&mut batches),
+            Some(ceiling),
+        )
+    });
     effects::rows(&effects, partitions, ceiling, rows);
     Ok(())
 }

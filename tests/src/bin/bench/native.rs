@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use segmenter::host::{CallLimits, Handler, Instance, Plan, serve_native};
 use segmenter::output::Format;
+use segmenter_core::batch::Batch;
 use segmenter_core::effects::Effects;
 use segmenter_core::lease::Epoch;
-use segmenter_core::message::Message;
 use segmenter_core::names::{Partition, StreamId, Version};
 use segmenter_core::outcome::Outcome;
 use segmenter_core::port::Start;
@@ -36,8 +36,8 @@ impl Handler for Noop {
 }
 
 impl Instance for Noop {
-    async fn call(&mut self, message: &Message) -> Outcome {
-        std::hint::black_box(message);
+    async fn call(&mut self, messages: &Batch) -> Outcome {
+        std::hint::black_box(messages);
         Outcome::Ok(Effects::default())
     }
     fn is_dead(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Effects happen exactly once: a commit that holds adds one to the counter in the handler's state, and one
-//! message to its outbox, for each message that it settles and does not bury; any other changes neither.
+//! message to its outbox, for each message that it settles and does not bury, unless a version that takes
+//! batches, which has no effects, handled it; any other changes neither.
 //! (A message that Redis lost after it was read may be settled, too: it is no entry any more.)
 
-use segmenter_core::message::EntryId;
 use segmenter_core::names::{GroupName, Partition, StreamId};
 use segmenter_core::port::{Commit, CommitReply};
 
@@ -40,24 +40,19 @@ pub(super) fn committed(
     view: &View<'_>,
     r: &Commit,
     reply: &CommitReply,
-    covers: &[EntryId],
+    owed: usize,
     before: Sum,
 ) -> Verdict {
-    let kept = |id: &&EntryId| r.dead.iter().all(|letter| letter.id != **id);
     let done = match reply {
         CommitReply::Committed { .. } => r.emits.len(),
         CommitReply::Fenced { .. } | CommitReply::DeadFull { .. } => 0,
     };
-    if matches!(reply, CommitReply::Committed { .. }) && done < covers.iter().filter(kept).count() {
+    if matches!(reply, CommitReply::Committed { .. }) && done < owed {
         return violated(
             RULE,
             format!(
-                "a commit of {}/{} by {} in epoch {} settled {} messages with the effects of {done}",
-                r.group,
-                r.partition,
-                r.fence.incarnation,
-                r.fence.epoch.0,
-                covers.len()
+                "a commit of {}/{} by {} in epoch {} settled {owed} messages with the effects of {done}",
+                r.group, r.partition, r.fence.incarnation, r.fence.epoch.0
             ),
         );
     }

@@ -89,6 +89,8 @@ pub(super) struct Call {
     pub(super) message: usize,
     /// Which is called.
     pub(super) version: Version,
+    /// It takes batches, and so its calls change nothing.
+    pub(super) silent: bool,
     /// What it does not ack, another one is asked about.
     pub(super) on_trial: bool,
     /// It has no further attempt.
@@ -231,8 +233,9 @@ impl Checks {
             }
             (Request::Commit(r), Ok(Reply::Commit(reply))) => {
                 if let Before::Covers(covers, sum) = before {
+                    let owed = self.settled.with_effects(view, r, covers);
                     self.settled.committed(view, r, reply, covers)?;
-                    effects::committed(view, r, reply, covers, *sum)?;
+                    effects::committed(view, r, reply, owed, *sum)?;
                 }
                 self.versions.committed(view, r, reply)?;
                 self.lease.committed(view, r, reply)

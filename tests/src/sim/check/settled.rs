@@ -1,7 +1,7 @@
 //! Nothing is settled unhandled: a commit that holds covers only entries that its own tenure handled or
 //! buries. And in the end everything that was acknowledged is settled, and was handled or is a dead letter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use segmenter_core::lease::Epoch;
 use segmenter_core::message::EntryId;
@@ -15,7 +15,8 @@ const RULE: &str = "what is settled was handled";
 
 #[derive(Debug, Default)]
 pub(super) struct Settled {
-    handled: BTreeSet<(usize, Partition, Epoch, EntryId)>,
+    /// With effects, or without.
+    handled: BTreeMap<(usize, Partition, Epoch, EntryId), bool>,
     /// The effect that created a group in a partition: what was appended before may be trimmed before it
     /// is seen.
     created: BTreeMap<(usize, Partition), u64>,
@@ -42,8 +43,22 @@ impl Settled {
 
     /// A call ended with what settles a message.
     pub(super) fn handled(&mut self, call: &Call) {
-        self.handled
-            .insert((call.binding, call.partition, call.epoch, call.id));
+        let of = (call.binding, call.partition, call.epoch, call.id);
+        self.handled.insert(of, !call.silent);
+    }
+
+    /// How many of what a commit would settle it must have effects of.
+    pub(super) fn with_effects(&self, view: &View<'_>, r: &Commit, covers: &[EntryId]) -> usize {
+        let Some(binding) = view.binding(&r.stream, &r.group) else {
+            return covers.len();
+        };
+        let silent = |id: EntryId| {
+            let of = (binding, r.partition, r.fence.epoch, id);
+            self.handled.get(&of) == Some(&false)
+        };
+        let buried = |id: EntryId| r.dead.iter().any(|letter| letter.id == id);
+        let owed = covers.iter().filter(|id| !silent(**id) && !buried(**id));
+        owed.count()
     }
 
     pub(super) fn committed(
@@ -61,7 +76,8 @@ impl Settled {
         };
         let epoch = r.fence.epoch;
         for id in covers {
-            let handled = self.handled.remove(&(binding, r.partition, epoch, *id));
+            let of = (binding, r.partition, epoch, *id);
+            let handled = self.handled.remove(&of).is_some();
             let buried = r.dead.iter().any(|letter| letter.id == *id);
             if !handled && !buried {
                 return violated(

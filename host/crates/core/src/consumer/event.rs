@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::backoff::Backoff;
+use crate::batch::Batch;
 use crate::entry::RawEntry;
 use crate::lease::{Attempts, Epoch, Fence, LeaseView};
-use crate::message::{EntryId, Message};
+use crate::message::EntryId;
 use crate::names::{GroupName, Incarnation, Partition, Version};
 use crate::outcome::Outcome;
 use crate::port::{AcquireReply, CommitReply, DeadLetter, Failure, ReleaseReply, Stamped};
@@ -71,7 +72,7 @@ pub enum Event {
         entries: Vec<RawEntry>,
     },
     Handled {
-        message: Message,
+        messages: Batch,
         outcome: Outcome,
     },
     Committed {
@@ -113,9 +114,10 @@ pub enum Command {
         room: usize,
     },
     StopReading,
+    /// One message, or as many of those that are queued as the version takes.
     Call {
         epoch: Epoch,
-        message: Message,
+        messages: Batch,
         by: By,
     },
     /// The call in the air ends now; it is answered with [`Outcome::Cancelled`], or as it ended.

@@ -15,7 +15,10 @@
 //!
 //! Invariants, each checked by the tests below:
 //! - At most one call and at most one commit are in the air, also across tenures.
-//! - Messages are called in log order; the next one only after the one before is settled.
+//! - Messages are called in log order; the next one only after the one before is settled, or in one call
+//!   with it, if the version takes batches.
+//! - A message is given up only for what a call with it alone came to, or for what the handler said of it: a
+//!   batch that broke is nobody's attempt, and its messages are called one by one.
 //! - A commit covers only what is settled, and builds on what the lease is known to hold.
 //! - Nothing is sent twice unless the broker surely did nothing.
 //! - No call starts at or after the end of the trust window.
@@ -25,10 +28,12 @@
 
 mod event;
 mod failure;
+mod sizing;
 mod tenure;
 
 use std::collections::VecDeque;
 
+use crate::batch::Batch;
 use crate::entry::{Entry, RawEntry};
 use crate::lease::{Epoch, Fence, LeaseView};
 use crate::limits;
@@ -41,6 +46,7 @@ use crate::rollout::Runs;
 use crate::time::Time;
 
 pub use event::{BROKER_BACKOFF, By, Claim, Command, Config, Event, Exhausted, Phase, Settled};
+use failure::{Failed, How};
 use tenure::Tenure;
 
 #[derive(Debug)]
@@ -170,7 +176,7 @@ impl Consumer {
                 after,
                 entries,
             } => self.read(epoch, after, entries),
-            Event::Handled { message, outcome } => self.handled(now, message, outcome),
+            Event::Handled { messages, outcome } => self.handled(now, messages, outcome),
             Event::Committed { epoch, result } => self.committed(now, epoch, result),
             Event::Released(result) => self.released(now, result),
             Event::Outbox(room) => {
@@ -335,18 +341,20 @@ impl Consumer {
                     tenure.exhaust(&self.config, version, message, why.to_owned());
                     return self.poll_tenure(now, trust_until);
                 }
-                let epoch = tenure.epoch;
+                let mut messages = Batch::one(Message {
+                    id,
+                    partition: self.config.partition,
+                    attempt,
+                    content,
+                });
                 tenure.calling_bytes = bytes;
+                tenure.fill(&self.config, self.runs.takes(by), &mut messages);
+                let epoch = tenure.epoch;
                 self.call = Call::Running { epoch, by };
                 self.little_at = now + limits::OUTBOX_FULL_EVERY;
                 Some(Command::Call {
                     epoch,
-                    message: Message {
-                        id,
-                        partition: self.config.partition,
-                        attempt,
-                        content,
-                    },
+                    messages,
                     by,
                 })
             }
@@ -472,7 +480,7 @@ impl Consumer {
         }
     }
 
-    fn handled(&mut self, now: Time, message: Message, outcome: Outcome) {
+    fn handled(&mut self, now: Time, messages: Batch, outcome: Outcome) {
         let call = std::mem::replace(&mut self.call, Call::None);
         let (Call::Running { epoch, by } | Call::Cancelled { epoch, by }) = call else {
             return;
@@ -485,24 +493,20 @@ impl Consumer {
             let version = runs.called(by);
             let on_trial = by == By::Running && runs.instead.is_some();
             tenure.calling_bytes = 0;
-            match outcome {
-                Outcome::Ok(effects) => tenure.settle_with(message.id, effects),
-                Outcome::Cancelled => tenure.again(message, now),
-                _ if on_trial => tenure.overrule(message, runs),
-                Outcome::Reject { reason } => {
-                    tenure.bury_message(config, version, message, reason);
-                }
-                Outcome::Retry { reason, after } => {
-                    let wait = after
-                        .map(|after| after.min(limits::RETRY_AFTER_MAX))
-                        .unwrap_or_else(|| config.retry.wait(message.attempt, noise));
-                    tenure.fail(config, version, message, now + wait, reason);
-                }
-                Outcome::Broken { fault, reason } => {
-                    let wait = config.retry.wait(message.attempt, noise);
-                    let reason = format!("{}: {reason}", fault.as_str());
-                    tenure.fail(config, version, message, now + wait, reason);
-                }
+            match tenure.ended(now, messages, outcome) {
+                None => {}
+                Some(Failed { message, .. }) if on_trial => tenure.overrule(message, runs),
+                Some(Failed { message, how }) => match how {
+                    How::Reject { reason } => {
+                        tenure.bury_message(config, version, message, reason);
+                    }
+                    How::Retry { reason, after } => {
+                        let wait = after
+                            .map(|after| after.min(limits::RETRY_AFTER_MAX))
+                            .unwrap_or_else(|| config.retry.wait(message.attempt, noise));
+                        tenure.fail(config, version, message, now + wait, reason);
+                    }
+                },
             }
         }
         if let Some(runs) = self.runs_next.take() {

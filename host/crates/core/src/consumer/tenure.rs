@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 
 use super::event::{Command, Config, Settled};
+use super::sizing::Sizing;
+use crate::batch::{Batch, Takes};
 use crate::effects::Effects;
 use crate::entry::Entry;
 use crate::lease::{Attempts, Epoch, Fence};
@@ -38,7 +40,7 @@ pub(super) struct Tenure {
     pub(super) commits_since_trim: u32,
     pub(super) queue: VecDeque<Entry>,
     pub(super) queue_bytes: usize,
-    /// Of the message that was called and has not come back.
+    /// Of the messages that were called and have not come back.
     pub(super) calling_bytes: usize,
     /// The last entry that was read.
     pub(super) position: EntryId,
@@ -55,6 +57,7 @@ pub(super) struct Tenure {
     unsaid: Option<Version>,
     /// Messages that commit alone: a message that ends hosts must not hide among others.
     careful: usize,
+    pub(super) sizing: Sizing,
     /// To be halted, and whether what is settled is given up with it.
     halt: Option<(String, bool)>,
     pub(super) head_not_before: Time,
@@ -104,6 +107,7 @@ impl Tenure {
             overrules: false,
             unsaid: None,
             careful: 0,
+            sizing: Sizing::new(),
             halt: None,
             head_not_before: Time::ZERO,
         }
@@ -156,6 +160,8 @@ impl Tenure {
     pub(super) fn runs(&mut self, runs: &Runs, differs: bool) {
         if differs {
             self.say(&runs.version);
+            // How its calls go, nobody knows.
+            self.sizing = Sizing::new();
         }
         self.doubted = None;
         self.count_anew(runs);
@@ -238,10 +244,23 @@ impl Tenure {
         self.head_not_before = Time::ZERO;
     }
 
-    pub(super) fn settle_with(&mut self, id: EntryId, effects: Effects) {
+    pub(super) fn settle_with(&mut self, messages: Batch, effects: Effects) {
         self.effect_bytes += effects.bytes();
         self.effects.then(effects);
-        self.settle(id);
+        messages.iter().for_each(|message| self.settle(message.id));
+    }
+
+    /// Settles what is before the message at this index, which is answered, and queues again what is behind.
+    /// If there are not as many, the last one is answered.
+    pub(super) fn settle_before(&mut self, at: usize, messages: Batch) -> Message {
+        let mut messages = messages.into_messages();
+        let mut message = messages.next().expect("a batch has one");
+        for next in messages.by_ref().take(at) {
+            self.settle(message.id);
+            message = next;
+        }
+        self.queue_again(messages);
+        message
     }
 
     /// Whether another message may be handled before the next commit: what that carries is bounded.
@@ -293,13 +312,56 @@ impl Tenure {
     }
 
     pub(super) fn again(&mut self, message: Message, not_before: Time) {
-        self.queue_bytes += message.content.bytes();
         self.head_not_before = not_before;
-        self.queue.push_front(Entry::Ours {
-            id: message.id,
-            content: message.content,
-            only: None,
-        });
+        self.queue_again(std::iter::once(message));
+    }
+
+    pub(super) fn all_again(&mut self, messages: Batch, not_before: Time) {
+        self.head_not_before = not_before;
+        self.queue_again(messages.into_messages());
+    }
+
+    fn queue_again(&mut self, messages: impl DoubleEndedIterator<Item = Message>) {
+        for message in messages.rev() {
+            self.queue_bytes += message.content.bytes();
+            self.queue.push_front(Entry::Ours {
+                id: message.id,
+                content: message.content,
+                only: None,
+            });
+        }
+    }
+
+    /// Adds to the head, which is to be called, what one call takes with it: never what needs no call, nor
+    /// what has a story of its own.
+    pub(super) fn fill(&mut self, config: &Config, takes: Takes, messages: &mut Batch) {
+        let most = match self.careful {
+            0 => self.sizing.most(messages.first().id),
+            _ => 1,
+        };
+        let most = most.min(takes.messages.get());
+        let mut bytes = messages.first().content.bytes();
+        while messages.count() < most {
+            let Some(Entry::Ours { id, content, only }) = self.queue.front() else {
+                return;
+            };
+            let another = only.as_ref().is_some_and(|only| *only != config.group);
+            bytes += content.bytes();
+            if another || bytes > takes.bytes || self.attempt_at(*id) > 1 || self.is_doubted(*id) {
+                return;
+            }
+            let Some(Entry::Ours { id, content, .. }) = self.queue.pop_front() else {
+                return;
+            };
+            self.queue_bytes = self.queue_bytes.saturating_sub(content.bytes());
+            self.calling_bytes += content.bytes() + limits::ENTRY_OVERHEAD_BYTES;
+            messages.push(Message {
+                id,
+                partition: config.partition,
+                attempt: 1,
+                content,
+            });
+        }
     }
 
     /// Entries at the head that need no call: what is for another group is acked, what is not ours in

@@ -29,7 +29,7 @@ impl fmt::Display for Difference {
 }
 
 impl Differences {
-    /// One more message. `which` it was is asked only for the example.
+    /// One more call. `which` messages it had is asked only for the example.
     pub fn count(&mut self, found: Option<Difference>, which: impl FnOnce() -> String) {
         let counter = match &found {
             None => &mut self.same,
@@ -44,15 +44,19 @@ impl Differences {
     }
 }
 
-/// `None`: the same kind of outcome, the same messages in the same order, the same values under the same
-/// names. Texts of a retry or a reject are for people, and may differ. What was cut off says nothing.
+/// `None`: the same kind of outcome, of the same message of a batch, the same emitted messages in the same
+/// order, the same values under the same names. Texts of a retry or a reject are for people, and may differ. What was cut off says nothing.
 pub fn compare(live: &Outcome, shadow: &Outcome) -> Option<Difference> {
     match (live, shadow) {
         (Outcome::Cancelled, _) | (_, Outcome::Cancelled) => None,
         (Outcome::Ok(live), Outcome::Ok(shadow)) => effects(live, shadow),
-        (Outcome::Retry { .. }, Outcome::Retry { .. })
-        | (Outcome::Reject { .. }, Outcome::Reject { .. })
-        | (Outcome::Broken { .. }, Outcome::Broken { .. }) => None,
+        (Outcome::Retry { at: live, .. }, Outcome::Retry { at: shadow, .. })
+        | (Outcome::Reject { at: live, .. }, Outcome::Reject { at: shadow, .. })
+            if live == shadow =>
+        {
+            None
+        }
+        (Outcome::Broken { .. }, Outcome::Broken { .. }) => None,
         (live, shadow) => {
             let (live, shadow) = (kind(live), kind(shadow));
             Some(Difference::Outcome(format!("live {live}, shadow {shadow}")))
@@ -63,12 +67,24 @@ pub fn compare(live: &Outcome, shadow: &Outcome) -> Option<Difference> {
 fn kind(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Ok(_) => "ok".to_owned(),
-        Outcome::Retry { reason, .. } => format!("retry ({})", shown(reason.as_bytes())),
-        Outcome::Reject { reason } => format!("reject ({})", shown(reason.as_bytes())),
+        Outcome::Retry { at, reason, .. } => {
+            format!("retry{} ({})", of(*at), shown(reason.as_bytes()))
+        }
+        Outcome::Reject { at, reason } => {
+            format!("reject{} ({})", of(*at), shown(reason.as_bytes()))
+        }
         Outcome::Broken { fault, reason } => {
             format!("{} ({})", fault.as_str(), shown(reason.as_bytes()))
         }
         Outcome::Cancelled => "cancelled".to_owned(),
+    }
+}
+
+/// Which message of a batch: the first one goes without saying.
+fn of(at: usize) -> String {
+    match at {
+        0 => String::new(),
+        at => format!(" of its message {}", at + 1),
     }
 }
 
@@ -167,10 +183,12 @@ mod tests {
         let reason = "why".to_owned();
         [
             Outcome::Retry {
+                at: 0,
                 reason: reason.clone(),
                 after: None,
             },
             Outcome::Reject {
+                at: 0,
                 reason: reason.clone(),
             },
             Outcome::Broken {

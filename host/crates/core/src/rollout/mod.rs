@@ -22,6 +22,7 @@ mod follower;
 mod judge;
 mod share;
 
+use crate::batch::Takes;
 use crate::consumer::By;
 use crate::names::Version;
 use crate::time::Time;
@@ -81,15 +82,18 @@ pub struct Lineup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runs {
     pub version: Version,
+    /// What one call of it carries. Who is asked instead gets the one message.
+    pub takes: Takes,
     /// It is on trial: who is asked about what it does not ack.
     pub instead: Option<Version>,
 }
 
 impl Runs {
-    /// A version that is trusted.
+    /// A version that is trusted, one message a call.
     pub fn only(version: Version) -> Runs {
         Runs {
             version,
+            takes: Takes::ONE,
             instead: None,
         }
     }
@@ -98,6 +102,13 @@ impl Runs {
         match (by, &self.instead) {
             (By::Instead, Some(instead)) => instead,
             _ => &self.version,
+        }
+    }
+
+    pub(crate) fn takes(&self, by: By) -> Takes {
+        match by {
+            By::Running => self.takes,
+            By::Instead => Takes::ONE,
         }
     }
 }

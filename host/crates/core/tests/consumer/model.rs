@@ -1,5 +1,5 @@
 //! Two consumers of one partition against a model of the log and of the lease, with lost answers, wrong
-//! turns of the coordinator, handlers that fail, and versions that are swapped and tried. What must hold is
+//! turns of the coordinator, handlers that fail, versions that are swapped and tried, and some that take batches. What must hold is
 //! judged by what the handlers and the lease did, not by what the consumers believe. (The simulator of the
 //! whole protocol comes on top.)
 
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::support::*;
 use proptest::prelude::*;
+use segmenter_core::batch::{Batch, Takes};
 use segmenter_core::consumer::{By, Claim, Command, Config, Consumer, Event, Settled};
 use segmenter_core::effects::Effects;
 use segmenter_core::entry::RawEntry;
@@ -22,14 +23,19 @@ use segmenter_core::time::{Duration, Time};
 const ATTEMPTS: u32 = 3;
 /// Only ever on trial, and acks nothing.
 const BAD: &str = "bad";
-/// What a partition may run: a version, and who is asked instead while it is on trial.
-const LINEUPS: [(&str, Option<&str>); 6] = [
-    ("v1", None),
-    ("v2", None),
-    ("v2", Some("v1")),
-    ("v1", Some("v2")),
-    (BAD, Some("v1")),
-    (BAD, Some("v2")),
+/// What a partition may run: a version, how many messages it takes a call, and who is asked instead while it
+/// is on trial.
+const LINEUPS: [(&str, usize, Option<&str>); 10] = [
+    ("v1", 1, None),
+    ("v2", 1, None),
+    ("v2", 1, Some("v1")),
+    ("v1", 1, Some("v2")),
+    (BAD, 1, Some("v1")),
+    (BAD, 1, Some("v2")),
+    ("b3", 3, None),
+    ("b3", 3, Some("v1")),
+    ("v1", 1, Some("b3")),
+    (BAD, 3, Some("b3")),
 ];
 
 /// One step of the world. Numbers are taken modulo what there is to choose from.
@@ -84,7 +90,7 @@ struct Node {
     consumer: Consumer,
     incarnation: String,
     requests: VecDeque<Command>,
-    calling: Option<(Message, By)>,
+    calling: Option<(Batch, By)>,
     cancelled: bool,
     claimed: Option<Claim>,
     /// Must be synced before it may be assigned again.
@@ -96,10 +102,15 @@ struct Node {
     runs_next: Option<Runs>,
     /// What the version on trial did not ack in this tenure, or what a takeover said of that.
     doubted: BTreeSet<EntryId>,
+    /// Of the batch that broke last in this tenure, under the version that runs.
+    alone_through: EntryId,
 }
 
 impl Node {
     fn run(&mut self, runs: Runs) {
+        if runs.version != self.runs.version {
+            self.alone_through = EntryId::ZERO;
+        }
         if runs != self.runs {
             self.runs = runs;
             self.doubted.clear();
@@ -210,13 +221,19 @@ impl World {
             commands += 1;
             assert!(commands < 1_000, "endless");
             match command {
-                Command::Call { epoch, message, by } => {
+                Command::Call {
+                    epoch,
+                    messages,
+                    by,
+                } => {
                     assert!(node.calling.is_none(), "two calls in the air");
-                    may_be_called(node, &self.lease, epoch, &message, by);
-                    let called = (message.id, node.runs.called(by).clone());
+                    let head = messages.first();
+                    may_be_called(node, &self.lease, epoch, head, by);
+                    may_be_called_together(node, &self.log, &messages, by);
+                    let called = (head.id, node.runs.called(by).clone());
                     let failed = self.failed.get(&called).copied().unwrap_or(0);
-                    assert!(message.attempt <= failed + 1, "attempts of another version");
-                    node.calling = Some((message, by));
+                    assert!(head.attempt <= failed + 1, "attempts of another version");
+                    node.calling = Some((messages, by));
                     node.cancelled = false;
                 }
                 Command::CancelCall => node.cancelled = true,
@@ -225,6 +242,7 @@ impl World {
                 Command::DropInstance => {
                     node.settled.clear();
                     node.doubted.clear();
+                    node.alone_through = EntryId::ZERO;
                 }
                 Command::Lost { .. } => node.lost = true,
                 Command::Broken { why } => panic!("broken: {why}"),
@@ -248,15 +266,18 @@ impl World {
 
     fn call(&mut self, who: usize, outcome: u8) {
         let node = &mut self.nodes[who];
-        let Some((message, by)) = node.calling.take() else {
+        let Some((messages, by)) = node.calling.take() else {
             return;
         };
         let called = node.runs.called(by).clone();
         let on_trial = by == By::Running && node.runs.instead.is_some();
+        let count = messages.count();
+        let at = usize::from(outcome / 8) % count;
         let outcome = match outcome % 8 {
             _ if node.cancelled => Outcome::Cancelled,
             0..=4 if called.as_str() != BAD => Outcome::Ok(Effects::default()),
             0 | 1 | 5 => Outcome::Retry {
+                at,
                 reason: String::new(),
                 after: None,
             },
@@ -265,18 +286,32 @@ impl World {
                 reason: String::new(),
             },
             _ => Outcome::Reject {
+                at,
                 reason: String::new(),
             },
         };
-        let ok = matches!(outcome, Outcome::Ok(_));
-        self.handled.push((message.id, ok));
-        if ok || !on_trial && matches!(outcome, Outcome::Reject { .. }) {
-            if let Some(last) = node.settled.last() {
-                assert!(*last < message.id, "out of order within a tenure");
+        let rejects = !on_trial && matches!(outcome, Outcome::Reject { .. });
+        let (acked, failed) = match &outcome {
+            Outcome::Ok(_) => (count, None),
+            Outcome::Retry { at, .. } | Outcome::Reject { at, .. } => (*at, Some(*at)),
+            Outcome::Broken { .. } if count == 1 => (0, Some(0)),
+            Outcome::Broken { .. } => {
+                node.alone_through = messages.last().id;
+                (0, None)
             }
-            node.settled.push(message.id);
+            Outcome::Cancelled => (0, None),
+        };
+        for (at, message) in messages.iter().enumerate() {
+            let ok = at < acked;
+            self.handled.push((message.id, ok));
+            if ok || rejects && failed == Some(at) {
+                if let Some(last) = node.settled.last() {
+                    assert!(*last < message.id, "out of order within a tenure");
+                }
+                node.settled.push(message.id);
+            }
         }
-        if !ok && outcome != Outcome::Cancelled {
+        if let Some(message) = failed.and_then(|at| messages.get(at)) {
             if on_trial {
                 node.doubted.insert(message.id);
             } else {
@@ -287,7 +322,7 @@ impl World {
             node.run(runs);
         }
         node.consumer
-            .handle(self.now, Event::Handled { message, outcome });
+            .handle(self.now, Event::Handled { messages, outcome });
     }
 
     /// fate: mostly done and answered; else refused, lost before the effect, or lost after it.
@@ -466,10 +501,34 @@ fn may_be_called(node: &Node, lease: &Lease, epoch: Epoch, message: &Message, by
     }
 }
 
+/// What one call may carry: what lies one behind the other in the log, and fails for the first time.
+fn may_be_called_together(node: &Node, log: &[RawEntry], messages: &Batch, by: By) {
+    let takes = match by {
+        By::Running => node.runs.takes.messages.get(),
+        By::Instead => 1,
+    };
+    let head = messages.first().id;
+    let alone = head <= node.alone_through;
+    assert!(messages.count() <= if alone { 1 } else { takes });
+    for (message, n) in messages.iter().zip(head.ms..) {
+        assert_eq!(message.id, id(n), "an entry was left out, or came twice");
+        let entry = log.iter().find(|entry| entry.id == message.id);
+        assert_eq!(entry, Some(&ours(n)));
+        if n > head.ms {
+            assert_eq!(message.attempt, 1, "only the head has failed before");
+            assert!(!node.doubted.contains(&message.id));
+        }
+    }
+}
+
 fn lineup(n: u8) -> Runs {
-    let (version, instead) = LINEUPS[usize::from(n) % LINEUPS.len()];
+    let (version, messages, instead) = LINEUPS[usize::from(n) % LINEUPS.len()];
     Runs {
         version: version.parse().unwrap(),
+        takes: Takes {
+            messages: messages.try_into().unwrap(),
+            bytes: 1024,
+        },
         instead: instead.map(|version| version.parse().unwrap()),
     }
 }
@@ -493,6 +552,7 @@ fn node(n: u32, runs: Runs) -> Node {
         runs,
         runs_next: None,
         doubted: BTreeSet::new(),
+        alone_through: EntryId::ZERO,
     }
 }
 

@@ -78,6 +78,7 @@ fn a_retry_waits_in_place_and_counts_attempts() {
             }
         } else {
             Outcome::Retry {
+                at: 0,
                 reason: "later".to_owned(),
                 after: None,
             }
@@ -105,6 +106,7 @@ fn the_delay_that_a_handler_asks_for_wins() {
     c.handled(
         call,
         Outcome::Retry {
+            at: 0,
             reason: String::new(),
             after,
         },
@@ -135,6 +137,7 @@ fn a_reject_and_an_entry_of_another_shape_become_dead_letters_of_the_same_commit
     c.handled(
         call,
         Outcome::Reject {
+            at: 0,
             reason: "no".to_owned(),
         },
     );
@@ -240,6 +243,7 @@ fn a_commit_that_surely_did_nothing_is_sent_again_with_the_same_fence_and_letter
     c.handled(
         call,
         Outcome::Reject {
+            at: 0,
             reason: "no".to_owned(),
         },
     );
@@ -565,6 +569,7 @@ fn a_partition_that_drains_waits_for_its_commit_without_a_hot_loop() {
 
 fn failing() -> Outcome {
     Outcome::Retry {
+        at: 0,
         reason: "no luck".to_owned(),
         after: None,
     }

@@ -1,6 +1,7 @@
 //! Drives one consumer by hand, and reads its commands.
 
 use segmenter_core::backoff::Backoff;
+use segmenter_core::batch::Batch;
 use segmenter_core::consumer::{By, Command, Config, Consumer, Event, Settled};
 use segmenter_core::entry::RawEntry;
 use segmenter_core::lease::Epoch;
@@ -133,11 +134,19 @@ impl Driver {
     }
     /// And which version is called.
     pub(crate) fn the_call_by(&mut self) -> (Message, By) {
+        let (messages, by) = self.the_batch_by();
+        assert_eq!(messages.count(), 1);
+        (messages.first().clone(), by)
+    }
+    pub(crate) fn the_batch(&mut self) -> Batch {
+        self.the_batch_by().0
+    }
+    pub(crate) fn the_batch_by(&mut self) -> (Batch, By) {
         let commands = self.commands();
         let mut calls = Vec::new();
         for command in commands {
             match command {
-                Command::Call { message, by, .. } => calls.push((message, by)),
+                Command::Call { messages, by, .. } => calls.push((messages, by)),
                 other => self.waiting.push(other),
             }
         }
@@ -174,7 +183,10 @@ impl Driver {
         });
     }
     pub(crate) fn handled(&mut self, message: Message, outcome: Outcome) {
-        self.event(Event::Handled { message, outcome });
+        self.handled_all(Batch::one(message), outcome);
+    }
+    pub(crate) fn handled_all(&mut self, messages: Batch, outcome: Outcome) {
+        self.event(Event::Handled { messages, outcome });
     }
     /// What was sent up to there holds.
     pub(crate) fn committed_at(&mut self, to: EntryId) {

@@ -21,8 +21,8 @@ fn only(version: &str) -> Event {
 
 fn trial(version: &str, instead: &str) -> Runs {
     Runs {
-        version: v(version),
         instead: Some(v(instead)),
+        ..Runs::only(v(version))
     }
 }
 
@@ -32,6 +32,7 @@ fn ok() -> Outcome {
 
 fn retry() -> Outcome {
     Outcome::Retry {
+        at: 0,
         reason: "no luck".to_owned(),
         after: None,
     }
@@ -39,6 +40,7 @@ fn retry() -> Outcome {
 
 fn reject() -> Outcome {
     Outcome::Reject {
+        at: 0,
         reason: "not that".to_owned(),
     }
 }
@@ -52,6 +54,7 @@ fn failures() -> [Outcome; 5] {
     [
         retry(),
         Outcome::Retry {
+            at: 0,
             reason: "in a while".to_owned(),
             after: Some(Duration::from_secs(60)),
         },

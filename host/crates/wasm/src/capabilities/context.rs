@@ -3,9 +3,6 @@
 use crate::bindings::segmenter::handler::context::Host;
 use crate::instance::State;
 
-/// Types only: nothing to call.
-impl crate::bindings::segmenter::handler::types::Host for State {}
-
 impl Host for State {
     fn namespace(&mut self) -> String {
         self.context.namespace.to_string()

@@ -17,6 +17,37 @@ impl Host for State {
         payload: Vec<u8>,
         attributes: Vec<(String, String)>,
     ) -> wasmtime::Result<Result<(), EmitError>> {
+        match self.emit(&to, key, payload, attributes)? {
+            Ok(()) => Ok(Ok(())),
+            Err(NotEmitted::NotGranted) => Ok(Err(EmitError::NotGranted)),
+            Err(NotEmitted::TooLarge(bytes)) => Ok(Err(EmitError::TooLarge(bytes))),
+            Err(NotEmitted::TooMany(most)) => Ok(Err(EmitError::TooMany(most))),
+            Err(NotEmitted::Mistake(error)) => Err(wasmtime::Error::msg(format!(
+                "a message was emitted to {to} that no stream can take: {error}"
+            ))),
+        }
+    }
+}
+
+/// Why a message was not emitted.
+pub(crate) enum NotEmitted {
+    NotGranted,
+    /// A part of it, or all that the call emits, exceeds this many bytes.
+    TooLarge(u64),
+    TooMany(u32),
+    /// No stream can take such a message.
+    Mistake(MessageError),
+}
+
+impl State {
+    /// Traps outside of a call: no ack would ever commit it.
+    pub(crate) fn emit(
+        &mut self,
+        to: &str,
+        key: String,
+        payload: Vec<u8>,
+        attributes: Vec<(String, String)>,
+    ) -> wasmtime::Result<Result<(), NotEmitted>> {
         let Some(draft) = &mut self.draft else {
             return Err(wasmtime::Error::msg(
                 "a message was emitted outside of a call of `handle`, where no ack commits it",
@@ -24,25 +55,23 @@ impl Host for State {
         };
         let granted = |to: &StreamName| self.grants.emit.contains(to);
         let Some(to) = to.parse::<StreamName>().ok().filter(granted) else {
-            return Ok(Err(EmitError::NotGranted));
+            return Ok(Err(NotEmitted::NotGranted));
         };
         let payload_max = self.targets.get(&to);
         let payload_max = payload_max.copied().unwrap_or(self.limits.payload_bytes);
         let content = match Content::new(key, payload, attributes, payload_max) {
             Ok(content) => content,
             Err(error) => {
-                return match too_large(&error) {
-                    Some(max) => Ok(Err(EmitError::TooLarge(max as u64))),
-                    None => Err(wasmtime::Error::msg(format!(
-                        "a message was emitted to {to} that no stream can take: {error}"
-                    ))),
-                };
+                return Ok(Err(match too_large(&error) {
+                    Some(max) => NotEmitted::TooLarge(max as u64),
+                    None => NotEmitted::Mistake(error),
+                }));
             }
         };
         let emitted = draft.emit(&self.limits.effects, to, content);
         Ok(emitted.map_err(|error| match error {
-            effects::EmitError::TooLarge(bytes) => EmitError::TooLarge(bytes),
-            effects::EmitError::TooMany(most) => EmitError::TooMany(most),
+            effects::EmitError::TooLarge(bytes) => NotEmitted::TooLarge(bytes),
+            effects::EmitError::TooMany(most) => NotEmitted::TooMany(most),
         }))
     }
 }

@@ -19,13 +19,17 @@ type Handle = Resource<Bucket>;
 
 /// An error of state as this interface tells it.
 fn told<T>(answer: wasmtime::Result<Result<T, StateError>>) -> Answer<T> {
-    let text = |error| match error {
+    Ok(answer?.map_err(|error| Error::Other(error_text(error))))
+}
+
+/// For interfaces whose errors are words.
+pub(crate) fn error_text(error: StateError) -> String {
+    match error {
         StateError::TooLarge(bytes) => effects::StateError::TooLarge(bytes).to_string(),
         StateError::Full(bytes) => effects::StateError::Full(bytes).to_string(),
         StateError::NotANumber => effects::StateError::NotANumber.to_string(),
         StateError::Unavailable(why) => format!("the state cannot be read now: {why}"),
-    };
-    Ok(answer?.map_err(|error| Error::Other(text(error))))
+    }
 }
 
 impl Host for State {

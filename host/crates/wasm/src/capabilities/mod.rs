@@ -19,19 +19,26 @@ use crate::grants::Grants;
 use crate::instance::State;
 use crate::output::{Output, Stream};
 
+pub(crate) use emit::NotEmitted;
 pub(crate) use http::Http;
 
 /// Something that a component may import.
-struct Import {
+pub(crate) struct Import {
     /// How its name begins.
     name: &'static str,
-    /// Drafts are matched exactly; of the others, linking finds out whether a version fits.
+    /// Drafts are matched exactly; where there is none, linking finds out whether a version fits.
     version: Option<&'static str>,
-    /// None: it is always there.
-    grant: Option<&'static Grant>,
+    given: Given,
 }
 
-struct Grant {
+enum Given {
+    Always,
+    By(&'static Grant),
+    /// It is known, and not here: why.
+    Never(&'static str),
+}
+
+pub(crate) struct Grant {
     is_given: fn(&Grants) -> bool,
     /// As it is written in the configuration.
     setting: &'static str,
@@ -39,12 +46,12 @@ struct Grant {
     flag: Option<&'static str>,
 }
 
-static STATE: Grant = Grant {
+pub(crate) static STATE: Grant = Grant {
     is_given: |grants| grants.state,
     setting: "state = true",
     flag: Some("state"),
 };
-static EMIT: Grant = Grant {
+pub(crate) static EMIT: Grant = Grant {
     is_given: |grants| !grants.emit.is_empty(),
     setting: "emit = [\"STREAM\"]",
     flag: Some("emit=STREAM"),
@@ -54,21 +61,21 @@ static HTTP: Grant = Grant {
     setting: "http = [\"https://HOST\"]",
     flag: Some("http=https://HOST"),
 };
-static CONFIG: Grant = Grant {
+pub(crate) static CONFIG: Grant = Grant {
     is_given: |grants| grants.config.is_some(),
     setting: "config = { NAME = \"VALUE\" }",
     flag: None,
 };
 
-const fn always(name: &'static str, version: Option<&'static str>) -> Import {
+pub(crate) const fn always(name: &'static str, version: Option<&'static str>) -> Import {
     Import {
         name,
         version,
-        grant: None,
+        given: Given::Always,
     }
 }
 
-const fn granted(
+pub(crate) const fn granted(
     name: &'static str,
     version: Option<&'static str>,
     grant: &'static Grant,
@@ -76,10 +83,26 @@ const fn granted(
     Import {
         name,
         version,
-        grant: Some(grant),
+        given: Given::By(grant),
     }
 }
 
+/// `why` follows its name in what is told.
+pub(crate) const fn absent(name: &'static str, why: &'static str) -> Import {
+    Import {
+        name,
+        version: None,
+        given: Given::Never(why),
+    }
+}
+
+impl Grant {
+    pub(crate) fn is_given(&self, grants: &Grants) -> bool {
+        (self.is_given)(grants)
+    }
+}
+
+/// Of any component.
 static IMPORTS: [Import; 16] = [
     always("wasi:cli/", None),
     always("wasi:io/", None),
@@ -99,14 +122,15 @@ static IMPORTS: [Import; 16] = [
     granted("wasi:http/outgoing-handler", None, &HTTP),
 ];
 
-/// Why an import is not there, or `None` if it should be.
-pub(crate) fn missing(import: &str, grants: &Grants) -> Option<String> {
+/// Why an import is not there, or `None` if it should be. `own`: those of the component's kind.
+pub(crate) fn missing(import: &str, own: &[Import], grants: &Grants) -> Option<String> {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let known = IMPORTS
+    let known = own
         .iter()
-        .find(|known| match known.name.strip_suffix('/') {
-            Some(_) => name.starts_with(known.name),
-            None => name == known.name,
+        .chain(&IMPORTS)
+        .find(|known| match known.name.ends_with(['/', ':']) {
+            true => name.starts_with(known.name),
+            false => name == known.name,
         });
     let Some(known) = known else {
         return Some("this host does not have".to_owned());
@@ -114,13 +138,13 @@ pub(crate) fn missing(import: &str, grants: &Grants) -> Option<String> {
     if name.starts_with("wasi:") && version.starts_with("0.3.") {
         return Some("is WASI 0.3; this host has WASI 0.2".to_owned());
     }
-    if let Some(Grant {
-        is_given,
-        setting,
-        flag,
-    }) = known.grant
-        && !is_given(grants)
+    if let Given::Never(why) = known.given {
+        return Some(why.to_owned());
+    }
+    if let Given::By(grant) = known.given
+        && !grant.is_given(grants)
     {
+        let Grant { setting, flag, .. } = grant;
         let flag = flag.map_or(String::new(), |flag| {
             format!(", or run it with --grant {flag}")
         });
@@ -129,9 +153,15 @@ pub(crate) fn missing(import: &str, grants: &Grants) -> Option<String> {
         ));
     }
     match known.version {
-        Some(has) if has != version => Some(format!(
-            "is another version; this host has {name}@{has}, and drafts must match exactly"
-        )),
+        Some(has) if has != version => {
+            let why = match has.contains('-') {
+                true => ", and drafts must match exactly",
+                false => " and no other",
+            };
+            Some(format!(
+                "is another version; this host has {name}@{has}{why}"
+            ))
+        }
         _ => None,
     }
 }
@@ -145,19 +175,19 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Res
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasi::logging::logging::add_to_linker::<_, Has>(linker, itself)?;
     segmenter::handler::context::add_to_linker::<_, Has>(linker, itself)?;
-    if (STATE.is_given)(grants) {
+    if STATE.is_given(grants) {
         segmenter::handler::state::add_to_linker::<_, Has>(linker, itself)?;
         wasi::keyvalue::store::add_to_linker::<_, Has>(linker, itself)?;
         wasi::keyvalue::atomics::add_to_linker::<_, Has>(linker, itself)?;
         wasi::keyvalue::batch::add_to_linker::<_, Has>(linker, itself)?;
     }
-    if (EMIT.is_given)(grants) {
+    if EMIT.is_given(grants) {
         segmenter::handler::emit::add_to_linker::<_, Has>(linker, itself)?;
     }
-    if (CONFIG.is_given)(grants) {
+    if CONFIG.is_given(grants) {
         wasi::config::store::add_to_linker::<_, Has>(linker, itself)?;
     }
-    if (HTTP.is_given)(grants) {
+    if HTTP.is_given(grants) {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     }
     Ok(())

@@ -37,7 +37,7 @@ impl Host for State {
 }
 
 impl State {
-    pub(super) async fn read<T>(
+    pub(crate) async fn read<T>(
         &mut self,
         read: impl FnOnce(&Draft, &effects::State) -> T + Send,
     ) -> Answer<T> {
@@ -51,7 +51,7 @@ impl State {
     }
 
     /// Traps outside of a call: no ack would ever commit it.
-    pub(super) async fn change<T>(
+    pub(crate) async fn change<T>(
         &mut self,
         change: impl FnOnce(
             &mut Draft,

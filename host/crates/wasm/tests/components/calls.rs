@@ -23,12 +23,14 @@ async fn ok_retry_and_reject_come_back_as_the_guest_said() {
         (
             REJECT,
             Outcome::Reject {
+                at: 0,
                 reason: "rejected".to_owned(),
             },
         ),
         (
             RETRY_IN_70_MS,
             Outcome::Retry {
+                at: 0,
                 reason: "later".to_owned(),
                 after: Some(Duration::from_millis(70)),
             },

@@ -16,7 +16,7 @@ use segmenter_wasm::{
     PartitionContext, Recycle, StateSource, Targets, Tenure,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, WorldId};
 
 /// Parts of WASI that the tests' worlds import, as far as they need them.
 const WASI: &str = r#"
@@ -238,19 +238,7 @@ impl Guest<'_> {
         let world = resolve
             .select_world(&[package], Some("guest"))
             .expect("the world");
-        let mut parser = wat::Parser::new();
-        if self.lines {
-            parser.generate_dwarf(wat::GenerateDwarf::Lines);
-        }
-        let mut module = parser
-            .parse_str(Some(Path::new("src/guest.wat")), self.core())
-            .expect("the module is WebAssembly text");
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-            .expect("metadata");
-        let encoder = ComponentEncoder::default()
-            .module(&module)
-            .expect("a module");
-        encoder.validate(true).encode().expect("a component")
+        encode(&resolve, world, &self.core(), self.lines)
     }
 
     pub(crate) fn load(&self, limits: Limits) -> Module {
@@ -280,6 +268,22 @@ impl Guest<'_> {
             "{refused}"
         );
     }
+}
+
+/// A component of a core module's text. `lines`: it says from which line each instruction is.
+pub(crate) fn encode(resolve: &Resolve, world: WorldId, core: &str, lines: bool) -> Vec<u8> {
+    let mut parser = wat::Parser::new();
+    if lines {
+        parser.generate_dwarf(wat::GenerateDwarf::Lines);
+    }
+    let mut module = parser
+        .parse_str(Some(Path::new("src/guest.wat")), core)
+        .expect("the module is WebAssembly text");
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).expect("metadata");
+    let encoder = ComponentEncoder::default()
+        .module(&module)
+        .expect("a module");
+    encoder.validate(true).encode().expect("a component")
 }
 
 /// A module in one partition in one lease epoch.

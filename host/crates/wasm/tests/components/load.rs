@@ -1,7 +1,7 @@
 //! What is refused, and how it is told.
 
 use segmenter_wasm::{
-    Compiled, Engine, EngineConfig, Grants, Limits, LoadError, Module, Priority, version_of,
+    Compiled, Engine, EngineConfig, Grants, Kind, Limits, LoadError, Module, Priority, version_of,
 };
 
 use crate::guests::{Guest, LIMITS, load};
@@ -34,12 +34,11 @@ fn a_component_of_another_world_is_told_what_is_expected() {
     let empty = wat::parse_str("(component)").unwrap();
     let refused = error(&empty);
     assert!(matches!(&refused, LoadError::NoKnownExport { found } if found.is_empty()));
-    assert!(
-        refused
-            .to_string()
-            .contains("segmenter:handler/handler@0.1.x"),
-        "{refused}"
-    );
+    for kind in Kind::ALL {
+        let told = refused.to_string().contains(&kind.to_string());
+        assert!(told, "{kind}: {refused}");
+    }
+    assert!(refused.to_string().ends_with("it exports: nothing"));
 }
 
 const BATCH: &str = r#"(func (export "segmenter:handler/batch@0.1.0#handle") (param i32 i32) (result i32) (i32.const 512))"#;
@@ -52,7 +51,12 @@ fn two_kinds_in_one_component_are_refused() {
         world,
         ..Guest::default()
     };
-    assert!(matches!(error(&both.component()), LoadError::TwoKinds));
+    let refused = error(&both.component());
+    assert!(matches!(&refused, LoadError::TwoKinds { found } if found.len() == 2));
+    for kind in [Kind::Handler, Kind::Batch] {
+        let told = refused.to_string().contains(&kind.to_string());
+        assert!(told, "{refused}");
+    }
 }
 
 #[test]

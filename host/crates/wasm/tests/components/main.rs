@@ -5,6 +5,7 @@ mod calls;
 mod capabilities;
 mod diagnosis;
 mod guests;
+mod kinds;
 mod limits;
 mod load;
 mod sandbox;
