@@ -68,7 +68,7 @@ mod tests {
                 Stamped { stamp: EntryId { ms: 7, seq }, emit }
             }).collect();
             let all: Vec<_> = parcels(&emits).collect();
-            prop_assert_eq!(all.concat(), emits);
+            prop_assert_eq!(&all.concat(), &emits);
             for parcel in &all {
                 let last = parcel.last().expect("none is empty");
                 let told: Vec<_> = stamps(last.stamp, parcel.len()).expect("they are there").collect();

@@ -70,7 +70,7 @@ impl World {
             return;
         };
         if before.revision == after.revision {
-            if *before.current != *after.current.as_str() {
+            if before.current != after.current {
                 self.violates("what is current changed without a new revision".to_owned());
             }
             return;
@@ -161,10 +161,13 @@ impl World {
             self.violates(format!("a trial never ends: {candidate:?}"));
         }
         let mut wrong = Vec::new();
-        for host in &self.hosts {
+        for (number, host) in self.hosts.iter().enumerate() {
             let name = &host.name;
             let Some(running) = host.running() else {
-                wrong.push(format!("{name} does not run"));
+                // What cannot be loaded cannot be begun with, either.
+                if !self.refuses(number, &pointer.current) {
+                    wrong.push(format!("{name} does not run"));
+                }
                 continue;
             };
             let published = &running.published;

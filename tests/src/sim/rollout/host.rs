@@ -230,7 +230,7 @@ impl World {
         self.hosts[host].process = Some(Process::Runs(Box::new(Running::new(edition, noise))));
     }
 
-    fn refuses(&self, host: usize, version: &Version) -> bool {
+    pub(super) fn refuses(&self, host: usize, version: &Version) -> bool {
         self.versions[version] == Behaviour::Refused && host.is_multiple_of(2)
     }
 
@@ -301,16 +301,8 @@ impl World {
             return;
         };
         // As the host does, what nobody needs is dropped.
-        let (published, follower) = (&running.published, &running.follower);
-        let wanted = follower.wanted();
-        let candidate = wanted.candidate.as_ref().map(|c| &c.version);
-        running.loaded.retain(|edition| {
-            let runs = published.candidate.as_ref().map(|(edition, _)| edition);
-            *edition == published.current
-                || Some(edition) == runs
-                || edition.version == wanted.current
-                || Some(&edition.version) == candidate
-        });
+        let follower = &running.follower;
+        running.loaded.retain(|edition| follower.needs(edition));
         let report = (!running.reporting).then_some(running.report_at);
         let retry = running.follower.poll_timeout().map(|at| at.0);
         let next = report.into_iter().chain(retry).min();
