@@ -50,8 +50,8 @@ impl World {
         let running = self.hosts[host].running().expect("it publishes");
         let candidate = lineup.candidate.as_ref().map(|(edition, _)| edition);
         let missing = candidate.into_iter().chain([&lineup.current]);
-        let missing = missing.filter(|edition| !running.loaded.contains(edition));
-        if let Some(edition) = missing.cloned().next() {
+        let mut missing = missing.filter(|edition| !running.loaded.contains(edition));
+        if let Some(edition) = missing.next().cloned() {
             self.violates(format!(
                 "host-{host} runs {edition:?}, which it has not loaded"
             ));
