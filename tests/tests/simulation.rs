@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use segmenter_tests::sim::{self, Mutation};
+use segmenter_tests::sim::{self, Mutation, RolloutMutation};
 
 const SEEDS: u64 = 500;
 /// A mutation that no seed below this shows is one that no checker sees.
@@ -108,4 +108,51 @@ mutations! {
     attempts_that_another_version_inherits_are_noticed: AttemptsInherited,
     a_failure_that_is_told_of_the_next_message_of_a_batch_is_noticed: BatchFailureBehind,
     a_broken_batch_that_counts_against_its_first_message_is_noticed: BrokenBatchBlamed,
+}
+
+/// Of how versions go live: such a seed takes milliseconds.
+const ROLLOUT_SEEDS: u64 = 300;
+
+#[test]
+fn every_rollout_ends_with_one_version_everywhere() {
+    let failed = first(ROLLOUT_SEEDS, |seed| sim::run_rollout(seed, None).violation);
+    if let Some((seed, violation)) = failed {
+        let report = sim::run_rollout(seed, None);
+        panic!("{violation}\n{}", report.trace);
+    }
+    let all: Vec<_> = (0..ROLLOUT_SEEDS)
+        .map(|seed| sim::run_rollout(seed, None))
+        .collect();
+    let sum = |of: fn(&sim::RolloutReport) -> u64| all.iter().map(of).sum::<u64>();
+    let (promoted, rolled_back) = (sum(|r| r.promoted), sum(|r| r.rolled_back));
+    println!(
+        "{ROLLOUT_SEEDS} seeds: {} deploys, {promoted} promoted, {rolled_back} rolled back, {} faults",
+        sum(|r| r.deploys),
+        sum(|r| r.faults)
+    );
+    assert!(
+        promoted > ROLLOUT_SEEDS && rolled_back > ROLLOUT_SEEDS,
+        "too little happened"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_rollout() {
+    for seed in [0, 1, 42] {
+        assert_eq!(sim::run_rollout(seed, None), sim::run_rollout(seed, None));
+    }
+}
+
+#[test]
+fn rollouts_without_a_protection_are_noticed() {
+    for mutation in RolloutMutation::ALL {
+        let found = first(MUTANT_SEEDS, |seed| {
+            sim::run_rollout(seed, Some(mutation)).violation
+        });
+        let Some((seed, violation)) = found else {
+            panic!("{mutation:?}: none of {MUTANT_SEEDS} seeds fails");
+        };
+        assert_eq!(sim::run_rollout(seed, None).violation, None, "seed {seed}");
+        println!("{mutation:?}: {violation}");
+    }
 }

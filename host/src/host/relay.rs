@@ -214,12 +214,12 @@ pub(crate) async fn ask(broker: &Broker, outbox: &Outbox, command: Command) -> O
                 result,
             }
         }
-        Command::Remove { round, stamps } => {
+        Command::Remove { round, entries } => {
             let request = Request::Relayed(Relayed {
                 stream,
                 partition,
                 group,
-                stamps,
+                entries,
             });
             let result: Result<(), Failure> =
                 broker.execute(request).await.and_then(|reply| match reply {
@@ -231,7 +231,7 @@ pub(crate) async fn ask(broker: &Broker, outbox: &Outbox, command: Command) -> O
         Command::Bury {
             round,
             epoch,
-            stamps,
+            entries,
             reason,
         } => {
             let request = Request::Bury(Bury {
@@ -239,7 +239,7 @@ pub(crate) async fn ask(broker: &Broker, outbox: &Outbox, command: Command) -> O
                 partition,
                 group,
                 epoch,
-                stamps,
+                entries,
                 reason,
             });
             let result = broker.execute(request).await.and_then(|reply| match reply {

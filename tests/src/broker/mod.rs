@@ -147,7 +147,7 @@ impl MemoryBroker {
             Request::Relayed(r) => Reply::Relayed(RelayedReply {
                 removed: self
                     .partition_mut(&r.stream, r.partition)
-                    .map_or(0, |log| log.relayed(&r.group, &r.stamps)),
+                    .map_or(0, |log| log.relayed(&r.group, &r.entries)),
             }),
             Request::Bury(r) => Reply::Bury(match self.partition_mut(&r.stream, r.partition) {
                 Some(log) => log.bury(now_us / 1_000, r),

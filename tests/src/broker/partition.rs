@@ -8,8 +8,9 @@ use segmenter_core::lease::{Epoch, Lease};
 use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::{GroupName, Sender};
+use segmenter_core::parcel;
 use segmenter_core::port::{
-    Bury, BuryReply, Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Outgoing,
+    Buried, Bury, BuryReply, Commit, CommitReply, DeadLetter, EnsureGroupReply, Failure, Outgoing,
     Position, Redriven, Sourced, Stamped, Start, Waiting,
 };
 
@@ -46,7 +47,8 @@ pub(super) struct Log {
 #[derive(Debug, Clone, Default)]
 struct Outbox {
     last: EntryId,
-    waiting: VecDeque<(EntryId, Outgoing)>,
+    /// Entries by the stamp of their last message.
+    waiting: VecDeque<(EntryId, Vec<Outgoing>)>,
 }
 
 /// A Redis group without a lease.
@@ -106,12 +108,16 @@ impl Log {
     pub(super) fn outbox(&self, group: &GroupName) -> Vec<Stamped> {
         let outbox = self.outbox.get(group);
         let waiting = outbox.into_iter().flat_map(|o| &o.waiting);
-        let stamped = waiting.map(|(stamp, message)| Stamped {
-            stamp: *stamp,
-            emit: Emit {
-                to: message.to.clone(),
-                content: message.content.clone(),
-            },
+        let stamped = waiting.flat_map(|(id, messages)| {
+            let stamps = parcel::stamps(*id, messages.len());
+            let stamps = stamps.expect("they were counted").zip(messages);
+            stamps.map(|(stamp, message)| Stamped {
+                stamp,
+                emit: Emit {
+                    to: message.to.clone(),
+                    content: message.content.clone(),
+                },
+            })
         });
         stamped.collect()
     }
@@ -120,21 +126,21 @@ impl Log {
         let outbox = self.outbox.get(group);
         let waiting = outbox.into_iter().flat_map(|o| &o.waiting);
         waiting
-            .filter(|(stamp, _)| *stamp > after)
+            .filter(|(id, _)| *id > after)
             .take(count)
-            .map(|(stamp, message)| Waiting {
-                stamp: *stamp,
-                message: Ok(message.clone()),
+            .map(|(id, messages)| Waiting {
+                id: *id,
+                messages: Ok(messages.clone()),
             })
             .collect()
     }
 
-    pub(super) fn relayed(&mut self, group: &GroupName, stamps: &[EntryId]) -> u64 {
+    pub(super) fn relayed(&mut self, group: &GroupName, entries: &[EntryId]) -> u64 {
         let Some(outbox) = self.outbox.get_mut(group) else {
             return 0;
         };
         let before = outbox.waiting.len();
-        outbox.waiting.retain(|(stamp, _)| !stamps.contains(stamp));
+        outbox.waiting.retain(|(id, _)| !entries.contains(id));
         count(before - outbox.waiting.len())
     }
 
@@ -155,11 +161,21 @@ impl Log {
             return BuryReply::Fenced;
         }
         let waiting = self.waiting(&r.group, EntryId::ZERO, usize::MAX);
-        self.relayed(&r.group, &r.stamps);
-        for Waiting { stamp, message } in waiting {
-            let (true, Ok(message)) = (r.stamps.contains(&stamp), message) else {
-                continue;
+        let gone: Vec<EntryId> = r.entries.iter().map(|entry| entry.id).collect();
+        self.relayed(&r.group, &gone);
+        let there = waiting.into_iter().flat_map(|Waiting { id, messages }| {
+            let messages = messages.expect("nobody else writes here");
+            let stamps = parcel::stamps(id, messages.len()).expect("they were counted");
+            stamps.zip(messages).map(move |message| (id, message))
+        });
+        for (id, (stamp, message)) in there.collect::<Vec<_>>() {
+            let buries = |entry: &Buried| {
+                let whole = entry.stamps.is_empty();
+                entry.id == id && (whole || entry.stamps.contains(&stamp))
             };
+            if !r.entries.iter().any(buries) {
+                continue;
+            }
             let to = message.to.as_str().as_bytes().to_vec();
             let mut fields = vec![(entry::TARGET_FIELD.to_vec(), to)];
             fields.extend(encode_for(&message.content, message.only.as_ref()));
@@ -213,7 +229,7 @@ impl Log {
         let (ids, messages): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
         for (seq, message) in (1..).zip(messages) {
             outbox.last = EntryId { ms, seq };
-            outbox.waiting.push_back((outbox.last, message));
+            outbox.waiting.push_back((outbox.last, vec![message]));
         }
         Some((Epoch(ms), ids))
     }
@@ -445,15 +461,15 @@ impl Log {
         if let Some(last) = r.emits.last() {
             let outbox = self.outbox.entry(r.group).or_default();
             outbox.last = last.stamp;
-            let emits = r.emits.into_iter().map(|Stamped { stamp, emit }| {
-                let message = Outgoing {
-                    to: emit.to,
-                    content: emit.content,
+            let entries = parcel::parcels(&r.emits).map(|parcel| {
+                let messages = parcel.iter().map(|one| Outgoing {
+                    to: one.emit.to.clone(),
+                    content: one.emit.content.clone(),
                     only: None,
-                };
-                (stamp, message)
+                });
+                (parcel[parcel.len() - 1].stamp, messages.collect())
             });
-            outbox.waiting.extend(emits);
+            outbox.waiting.extend(entries);
         }
         if r.trim {
             self.trim(None, retain);

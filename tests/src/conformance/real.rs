@@ -9,7 +9,9 @@ use redis::{Connection, FromRedisValue, Value};
 use segmenter_core::effects::Emit;
 use segmenter_core::entry::{Fields, RawEntry};
 use segmenter_core::message::EntryId;
-use segmenter_core::names::{GroupName, HandlerId, Namespace, Partition, StreamId, Version};
+use segmenter_core::names::{
+    GroupName, HandlerId, Namespace, Partition, StreamId, StreamName, Version,
+};
 use segmenter_core::port::{BadVersion, DeadLetter, Failure, Happened, Reply, Request, Stamped};
 use segmenter_redis::{Address, Broker, Key, admin, handlers};
 use tokio::runtime::Runtime;
@@ -174,29 +176,7 @@ impl Subject for RealSubject {
         let entries: Vec<(String, Vec<Vec<u8>>)> = self.command(&["XRANGE", &key, "-", "+"]);
         entries
             .into_iter()
-            .map(|(id, flat)| {
-                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-                assert_eq!(
-                    (text(&flat[0]), text(&flat[2])),
-                    ("protocol".into(), "to".into())
-                );
-                let fields = flat[4..].chunks(2).map(|f| (f[0].clone(), f[1].clone()));
-                let raw = RawEntry {
-                    id: id.parse().expect("a stamp"),
-                    fields: fields.collect(),
-                };
-                let stamp = raw.id;
-                let segmenter_core::entry::Entry::Ours { content, .. } =
-                    segmenter_core::entry::decode(raw, usize::MAX)
-                else {
-                    panic!("an emitted message is ours in shape");
-                };
-                let to = text(&flat[3]).parse().expect("a name");
-                Stamped {
-                    stamp,
-                    emit: Emit { to, content },
-                }
-            })
+            .flat_map(|(id, flat)| messages_of(id.parse().expect("a stamp"), &flat))
             .collect()
     }
     fn lag(&mut self, stream: &StreamId, partition: Partition, group: &GroupName) -> Option<u64> {
@@ -290,4 +270,40 @@ impl Subject for RealSubject {
             .arg(bytes);
         let _: Value = command.query(&mut self.hands).expect("SET");
     }
+}
+
+/// The messages of an entry of an outbox, as whoever reads it by hand finds them.
+fn messages_of(id: EntryId, flat: &[Vec<u8>]) -> Vec<Stamped> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let (protocol, to) = (text(&flat[0]), text(&flat[2]));
+    assert_eq!((protocol.as_str(), to.as_str()), ("protocol", "to"));
+    let to: StreamName = text(&flat[3]).parse().expect("a name");
+    // One that was redriven lies there without a number.
+    let first = if flat[4] == b"n" { 6 } else { 4 };
+    let fields: Vec<_> = flat[first..]
+        .chunks(2)
+        .map(|f| (f[0].clone(), f[1].clone()))
+        .collect();
+    let messages: Vec<_> = fields.chunk_by(|_, (name, _)| name != b"k").collect();
+    if first == 6 {
+        assert_eq!(text(&flat[5]), messages.len().to_string());
+    }
+    let stamps = segmenter_core::parcel::stamps(id, messages.len()).expect("some");
+    let decoded = stamps.zip(messages).map(|(stamp, fields)| {
+        let raw = RawEntry {
+            id,
+            fields: fields.to_vec(),
+        };
+        let segmenter_core::entry::Entry::Ours { content, .. } =
+            segmenter_core::entry::decode(raw, usize::MAX)
+        else {
+            panic!("an emitted message is ours in shape");
+        };
+        let to = to.clone();
+        Stamped {
+            stamp,
+            emit: Emit { to, content },
+        }
+    });
+    decoded.collect()
 }

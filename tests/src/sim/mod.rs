@@ -24,6 +24,7 @@ mod redis;
 mod relay;
 mod report;
 mod rng;
+mod rollout;
 mod supervisor;
 mod swap;
 mod trace;
@@ -35,6 +36,7 @@ pub use check::Violation;
 pub use mutation::Mutation;
 pub use plan::Kind;
 pub use report::{Report, Total};
+pub use rollout::{RolloutMutation, RolloutReport, run as run_rollout};
 
 use world::World;
 

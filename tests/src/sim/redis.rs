@@ -230,7 +230,7 @@ impl World {
                 now,
                 format_args!(
                     "redis: relayed {} of {}/{}: {result:?}",
-                    r.stamps.len(),
+                    r.entries.len(),
                     r.group,
                     r.partition
                 ),

@@ -216,19 +216,19 @@ impl World {
                 };
                 (asked, Request::AppendFrom(request))
             }
-            Command::Remove { round, stamps } => {
+            Command::Remove { round, entries } => {
                 let request = Relayed {
                     stream,
                     partition,
                     group,
-                    stamps,
+                    entries,
                 };
                 (Asked::Remove(round), Request::Relayed(request))
             }
             Command::Bury {
                 round,
                 epoch,
-                stamps,
+                entries,
                 reason,
             } => {
                 let request = Bury {
@@ -236,7 +236,7 @@ impl World {
                     partition,
                     group,
                     epoch,
-                    stamps,
+                    entries,
                     reason,
                 };
                 (Asked::Bury(round), Request::Bury(request))

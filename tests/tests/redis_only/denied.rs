@@ -4,7 +4,7 @@
 use segmenter_core::message::EntryId;
 use segmenter_core::names::{HandlerId, MemberId, Sender, Version};
 use segmenter_core::port::{
-    Append, AppendFrom, Asks, Bury, Commit, DeadLetter, DeleteGroup, Deploy, DeployReply,
+    Append, AppendFrom, Asks, Buried, Bury, Commit, DeadLetter, DeleteGroup, Deploy, DeployReply,
     EnsureGroup, Failure, FetchModule, Halt, How, Install, Position, Purge, Redrive, Redriven,
     Register, Relayed, Release, Reply, Report, Request, Resume, RollBack, Seek, Settle, Sourced,
     Stamped, Start, StoreModule, SyncKind, Verify,
@@ -282,7 +282,7 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
                 stream: stream.clone(),
                 partition: P0,
                 group: billing.clone(),
-                stamps: vec![stamped(&held, 1).stamp],
+                entries: vec![stamped(&held, 1).stamp],
             }),
         ),
         (
@@ -292,7 +292,10 @@ fn prepared(real: &mut RealSubject) -> Vec<(&'static str, Request)> {
                 partition: P0,
                 group: billing.clone(),
                 epoch: held.epoch,
-                stamps: vec![stamped(&held, 1).stamp],
+                entries: vec![Buried {
+                    id: stamped(&held, 1).stamp,
+                    stamps: vec![stamped(&held, 1).stamp],
+                }],
                 reason: "no such stream".to_owned(),
             }),
         ),

@@ -14,6 +14,7 @@ pub mod member;
 pub mod message;
 pub mod names;
 pub mod outcome;
+pub mod parcel;
 pub mod partition_set;
 pub mod partitioner;
 pub mod port;

@@ -97,11 +97,18 @@ pub const HTTP_FIELDS_BYTES_MAX: usize = 32 * 1024;
 pub const OUTBOX_ENTRIES: usize = 1_000;
 /// Bytes of emitted messages that a partition's outbox holds before its handler waits. Soft, too.
 pub const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
+/// Emitted messages that lie in an outbox as one entry.
+pub const PARCEL_MESSAGES_MAX: usize = 32;
+/// Bytes of such messages, unless it is one alone.
+pub const PARCEL_BYTES: usize = 64 * 1024;
+/// Fields of such messages, unless it is one alone; a script passes on a few thousand values at once.
+pub const PARCEL_FIELDS_MAX: usize = 500;
+const _: () = assert!(PARCEL_MESSAGES_MAX <= COMMIT_DEAD_MAX);
 /// Between two messages that are handled while the outbox is full.
 pub const OUTBOX_FULL_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
-/// Emitted messages in one answer while an outbox is loaded.
+/// Entries in one answer while an outbox is loaded.
 pub const OUTBOX_PAGE_ENTRIES: usize = 128;
-/// Emitted messages that are removed from an outbox, or become dead letters, in one request.
+/// Entries that are removed from an outbox in one request.
 pub const OUTBOX_REMOVE_MAX: usize = 1_000;
 /// Dead letters that one script moves into an outbox.
 pub const REDRIVE_LETTERS_MAX: usize = 500;

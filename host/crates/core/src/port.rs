@@ -320,13 +320,15 @@ pub enum AppendFromReply {
     StreamGone,
 }
 
-/// What waits in an outbox above a stamp, in order.
+/// What waits in an outbox above a stamp, in order: entries, see [`crate::parcel`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOutbox {
     pub stream: StreamId,
     pub partition: Partition,
     pub group: GroupName,
+    /// The id of an entry.
     pub after: EntryId,
+    /// Entries.
     pub count: usize,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,9 +338,10 @@ pub struct LoadOutboxReply {
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    pub stamp: EntryId,
+    /// The stamp of its last message.
+    pub id: EntryId,
     /// An error is why nobody can relay it: somebody else wrote it.
-    pub message: Result<Outgoing, String>,
+    pub messages: Result<Vec<Outgoing>, String>,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
@@ -347,20 +350,21 @@ pub struct Outgoing {
     pub only: Option<GroupName>,
 }
 
-/// These messages of an outbox are at their targets: it needs them no more. Anybody who knows may say so.
+/// All messages of these entries of an outbox are at their targets: it needs them no more. Anybody who
+/// knows may say so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relayed {
     pub stream: StreamId,
     pub partition: Partition,
     pub group: GroupName,
-    pub stamps: Vec<EntryId>,
+    pub entries: Vec<EntryId>,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayedReply {
     pub removed: u64,
 }
 
-/// Messages of an outbox that can never be relayed become dead letters of the group; those that are not
+/// Messages of an outbox that can never be relayed become dead letters of the group; entries that are not
 /// there any more stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bury {
@@ -369,8 +373,16 @@ pub struct Bury {
     pub group: GroupName,
     /// Of the lease, as whoever asks knows it.
     pub epoch: Epoch,
-    pub stamps: Vec<EntryId>,
+    pub entries: Vec<Buried>,
     pub reason: String,
+}
+/// An entry of an outbox that goes, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buried {
+    pub id: EntryId,
+    /// The messages that become dead letters, in order; the others are at their targets. None: whatever it
+    /// is becomes one, whole.
+    pub stamps: Vec<EntryId>,
 }
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuryReply {

@@ -13,7 +13,8 @@
 //!   append per such partition is in the air, and the next one begins with what was not accepted.
 //! - Whoever relays begins at the outbox's first message and leaves none out, because a target takes what
 //!   is not above the last stamp of its source for done.
-//! - A message leaves the outbox only after a target accepted it, or as a dead letter.
+//! - An entry leaves the outbox only after a target accepted all its messages, or with those that became
+//!   dead letters.
 //!
 //! Who relays need not hold the lease: the same messages sent twice, by two, in any order are accepted
 //! once. So nothing here is fenced but dead letters.
@@ -23,10 +24,13 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::backoff::Backoff;
 use crate::lease::Epoch;
 use crate::limits;
-use crate::message::{Content, EntryId};
-use crate::names::{GroupName, Partition, Shape, StreamName, Uid};
+use crate::message::EntryId;
+use crate::names::{Partition, Shape, StreamName, Uid};
+use crate::parcel;
 use crate::partitioner;
-use crate::port::{AppendFromReply, BuryReply, Failure, Sourced, Stamped, Waiting};
+use crate::port::{
+    AppendFromReply, Buried, BuryReply, Failure, Outgoing, Sourced, Stamped, Waiting,
+};
 use crate::time::{Duration, Time};
 
 /// Between two tries at a full target, or at a broker that did nothing.
@@ -83,7 +87,7 @@ pub enum Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// What waits above a stamp; fewer than `count` means that this is all.
+    /// Entries above one; fewer than `count` means that this is all.
     Load {
         round: Round,
         after: EntryId,
@@ -104,12 +108,12 @@ pub enum Command {
     },
     Remove {
         round: Round,
-        stamps: Vec<EntryId>,
+        entries: Vec<EntryId>,
     },
     Bury {
         round: Round,
         epoch: Epoch,
-        stamps: Vec<EntryId>,
+        entries: Vec<Buried>,
         reason: String,
     },
     /// The outbox is full by now, or not any more.
@@ -142,12 +146,13 @@ pub struct Relay {
     /// The last message that is known.
     last: EntryId,
     lines: BTreeMap<StreamName, Line>,
-    /// In the outbox, as far as is known.
-    entries: usize,
+    /// In the outbox, as far as is known, by their ids.
+    entries: BTreeMap<EntryId, Entry>,
+    messages: usize,
     bytes: usize,
-    /// At their targets, not removed yet.
-    done: VecDeque<Place>,
-    removing: Option<Vec<Place>>,
+    /// All of them is at its target; not removed yet.
+    done: VecDeque<EntryId>,
+    removing: Option<Vec<EntryId>>,
     /// To become dead letters.
     lost: VecDeque<Lost>,
     burying: usize,
@@ -175,15 +180,22 @@ enum Tail {
     Following,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    stamp: EntryId,
+/// An entry of the outbox.
+#[derive(Debug)]
+struct Entry {
+    messages: usize,
     bytes: usize,
+    /// Messages that are neither at their target nor lost.
+    on_their_way: usize,
 }
 
+/// A message that becomes a dead letter.
 #[derive(Debug)]
 struct Lost {
-    place: Place,
+    /// Of its entry.
+    id: EntryId,
+    /// None: the entry is none of ours.
+    stamp: Option<EntryId>,
     reason: String,
     /// Nothing that comes later is sent there before: somebody else may judge anew, and then what is
     /// earlier must not be behind the target's last stamp.
@@ -239,7 +251,8 @@ impl Relay {
             tail: Tail::Closed,
             last: EntryId::ZERO,
             lines: BTreeMap::new(),
-            entries: 0,
+            entries: BTreeMap::new(),
+            messages: 0,
             bytes: 0,
             done: VecDeque::new(),
             removing: None,
@@ -256,7 +269,7 @@ impl Relay {
 
     /// Nothing that is known waits, and nothing more is to be looked for.
     pub fn is_empty(&self) -> bool {
-        self.entries == 0 && !matches!(self.tail, Tail::Loading { .. })
+        self.entries.is_empty() && !matches!(self.tail, Tail::Loading { .. })
     }
 
     pub fn handle(&mut self, now: Time, event: Event) {
@@ -337,29 +350,43 @@ impl Relay {
         let round = self.round;
         if self.removing.is_none() && !self.done.is_empty() {
             let count = self.done.len().min(limits::OUTBOX_REMOVE_MAX);
-            let places: Vec<_> = self.done.drain(..count).collect();
-            let stamps = places.iter().map(|place| place.stamp).collect();
-            self.removing = Some(places);
-            return Some(Command::Remove { round, stamps });
+            let entries: Vec<_> = self.done.drain(..count).collect();
+            self.removing = Some(entries.clone());
+            return Some(Command::Remove { round, entries });
         }
         if let (Some(epoch), Some(first), 0) = (self.held, self.lost.front(), self.burying)
             && self.bury_pause.over(now)
         {
             let reason = first.reason.clone();
-            let same = self.lost.iter().take_while(|lost| lost.reason == reason);
-            let stamps: Vec<_> = same
-                .take(limits::COMMIT_DEAD_MAX)
-                .map(|lost| lost.place.stamp)
-                .collect();
-            self.burying = stamps.len();
+            let (entries, count) = self.to_bury(&reason);
+            self.burying = count;
             return Some(Command::Bury {
                 round,
                 epoch,
-                stamps,
+                entries,
                 reason,
             });
         }
         None
+    }
+
+    /// Whole entries, for one reason, and how many messages of theirs are lost. What is lost of an entry was
+    /// lost at once, because all of it is for one target; the rest of it was accepted before.
+    fn to_bury(&self, reason: &str) -> (Vec<Buried>, usize) {
+        let (mut entries, mut count) = (Vec::<Buried>::new(), 0);
+        let lost: Vec<&Lost> = self.lost.iter().take(2 * limits::COMMIT_DEAD_MAX).collect();
+        for of_one in lost.chunk_by(|a, b| a.id == b.id) {
+            let more = count + of_one.len();
+            if of_one[0].reason != reason || (count > 0 && more > limits::COMMIT_DEAD_MAX) {
+                break;
+            }
+            entries.push(Buried {
+                id: of_one[0].id,
+                stamps: of_one.iter().filter_map(|lost| lost.stamp).collect(),
+            });
+            count = more;
+        }
+        (entries, count)
     }
 
     /// When to poll again if nothing happens before.
@@ -393,7 +420,7 @@ impl Relay {
 
     /// Memory for one more page.
     fn has_window(&self) -> bool {
-        self.entries < 2 * limits::OUTBOX_ENTRIES && self.bytes < 2 * limits::OUTBOX_BYTES
+        self.messages < 2 * limits::OUTBOX_ENTRIES && self.bytes < 2 * limits::OUTBOX_BYTES
     }
 
     /// All that is known is forgotten, and loaded again if the lease is held.
@@ -401,7 +428,8 @@ impl Relay {
         self.round += 1;
         self.last = EntryId::ZERO;
         self.lines.clear();
-        self.entries = 0;
+        self.entries.clear();
+        self.messages = 0;
         self.bytes = 0;
         self.done.clear();
         self.removing = None;
@@ -431,8 +459,14 @@ impl Relay {
             Tail::Closed => {}
             Tail::Loading { more, .. } => *more = true,
             Tail::Following => {
-                for Stamped { stamp, emit } in emits {
-                    self.push(stamp, emit.to, emit.content, None);
+                for parcel in parcel::parcels(&emits) {
+                    let id = parcel[parcel.len() - 1].stamp;
+                    let messages = parcel.iter().map(|one| Outgoing {
+                        to: one.emit.to.clone(),
+                        content: one.emit.content.clone(),
+                        only: None,
+                    });
+                    self.push(id, messages.collect());
                 }
             }
         }
@@ -450,20 +484,10 @@ impl Relay {
                 if waiting.len() < limits::OUTBOX_PAGE_ENTRIES && !*more {
                     self.tail = Tail::Following;
                 }
-                for Waiting { stamp, message } in waiting {
-                    match message {
-                        Ok(m) => self.push(stamp, m.to, m.content, m.only),
-                        Err(why) if stamp > self.last => {
-                            self.last = stamp;
-                            self.entries += 1;
-                            let place = Place { stamp, bytes: 0 };
-                            self.lost.push_back(Lost {
-                                place,
-                                reason: why,
-                                to: None,
-                            });
-                        }
-                        Err(_) => {}
+                for Waiting { id, messages } in waiting {
+                    match messages {
+                        Ok(messages) => self.push(id, messages),
+                        Err(why) => self.push_odd(id, why),
                     }
                 }
             }
@@ -474,18 +498,68 @@ impl Relay {
         }
     }
 
-    fn push(&mut self, stamp: EntryId, to: StreamName, content: Content, only: Option<GroupName>) {
-        if stamp <= self.last {
+    /// All messages of an entry.
+    fn push(&mut self, id: EntryId, messages: Vec<Outgoing>) {
+        if id <= self.last {
             return;
         }
-        self.last = stamp;
-        self.entries += 1;
-        self.bytes += content.bytes();
-        self.lines.entry(to).or_default().push(Sourced {
-            stamp,
-            content,
-            only,
+        let Some(stamps) = parcel::stamps(id, messages.len()) else {
+            let why = format!("it cannot hold {} messages", messages.len());
+            return self.push_odd(id, why);
+        };
+        let bytes = messages.iter().map(|message| message.content.bytes()).sum();
+        self.known(id, messages.len(), bytes);
+        for (stamp, message) in stamps.zip(messages) {
+            let Outgoing { to, content, only } = message;
+            self.lines.entry(to).or_default().push(Sourced {
+                stamp,
+                content,
+                only,
+            });
+        }
+    }
+
+    /// An entry that nobody can relay.
+    fn push_odd(&mut self, id: EntryId, reason: String) {
+        if id <= self.last {
+            return;
+        }
+        self.known(id, 1, 0);
+        self.lost.push_back(Lost {
+            id,
+            stamp: None,
+            reason,
+            to: None,
         });
+    }
+
+    fn known(&mut self, id: EntryId, messages: usize, bytes: usize) {
+        self.last = id;
+        self.messages += messages;
+        self.bytes += bytes;
+        let entry = Entry {
+            messages,
+            bytes,
+            on_their_way: messages,
+        };
+        self.entries.insert(id, entry);
+    }
+
+    /// The entry that holds the message with this stamp: the first whose last one is not before it.
+    fn entry_of(&mut self, stamp: EntryId) -> Option<(EntryId, &mut Entry)> {
+        let mut from = self.entries.range_mut(stamp..);
+        from.next().map(|(id, entry)| (*id, entry))
+    }
+
+    /// A target has it.
+    fn arrived(&mut self, stamp: EntryId) {
+        let Some((id, entry)) = self.entry_of(stamp) else {
+            return;
+        };
+        entry.on_their_way -= 1;
+        if entry.on_their_way == 0 {
+            self.done.push_back(id);
+        }
     }
 
     fn found(&mut self, now: Time, to: StreamName, result: Result<Option<Target>, Failure>) {
@@ -509,8 +583,12 @@ impl Relay {
         let reason = format!("it was emitted to stream {to}, {why}");
         line.burying = true;
         for message in std::mem::take(&mut line.unplaced) {
+            let Some((id, _)) = self.entry_of(message.stamp) else {
+                continue;
+            };
             self.lost.push_back(Lost {
-                place: Place::of(&message),
+                id,
+                stamp: Some(message.stamp),
                 reason: reason.clone(),
                 to: Some(to.clone()),
             });
@@ -538,8 +616,8 @@ impl Relay {
                 if let Some(at) = accepted.checked_sub(1) {
                     line.accepted.insert(partition, lane.queue[at].stamp);
                 }
-                let places = lane.queue.drain(..accepted);
-                self.done.extend(places.map(|message| Place::of(&message)));
+                let arrived = lane.queue.drain(..accepted);
+                let arrived: Vec<EntryId> = arrived.map(|message| message.stamp).collect();
                 if accepted > 0 {
                     lane.pause = Pause::default();
                     line.find_pause = Pause::default();
@@ -551,6 +629,9 @@ impl Relay {
                 }
                 if lane.queue.is_empty() {
                     line.lanes.remove(&partition);
+                }
+                for stamp in arrived {
+                    self.arrived(stamp);
                 }
             }
             Ok(AppendFromReply::StreamGone) => line.gone = true,
@@ -575,11 +656,11 @@ impl Relay {
     }
 
     fn removed(&mut self, now: Time, result: Result<(), Failure>) {
-        let Some(places) = self.removing.take() else {
+        let Some(removed) = self.removing.take() else {
             return;
         };
         match result {
-            Ok(()) => places.into_iter().for_each(|place| self.leaves(place)),
+            Ok(()) => removed.into_iter().for_each(|id| self.leaves(id)),
             // If Redis went back meanwhile, they may not be at their targets any more: not said again
             // before the targets were asked.
             Err(failure) => {
@@ -596,7 +677,7 @@ impl Relay {
             Ok(BuryReply::Buried) => {
                 self.bury_pause = Pause::default();
                 for lost in self.lost.drain(..count).collect::<Vec<_>>() {
-                    self.leaves(lost.place);
+                    self.leaves(lost.id);
                     if let Some(to) = &lost.to
                         && self.lost.iter().all(|other| other.to.as_ref() != Some(to))
                         && let Some(line) = self.lines.get_mut(to)
@@ -614,9 +695,12 @@ impl Relay {
         }
     }
 
-    fn leaves(&mut self, place: Place) {
-        self.entries -= 1;
-        self.bytes -= place.bytes;
+    /// The first message of an entry that goes takes it along.
+    fn leaves(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.remove(&id) {
+            self.messages -= entry.messages;
+            self.bytes -= entry.bytes;
+        }
     }
 
     fn trouble(&mut self, failure: Failure) {
@@ -631,7 +715,7 @@ impl Relay {
     /// Says when the outbox becomes full, and when it is half empty again: not at each message between.
     fn measure(&mut self) {
         let above = |times: usize| {
-            self.entries >= times * limits::OUTBOX_ENTRIES / 2
+            self.messages >= times * limits::OUTBOX_ENTRIES / 2
                 || self.bytes >= times * limits::OUTBOX_BYTES / 2
         };
         let level = match () {
@@ -730,15 +814,6 @@ impl Line {
         lane.in_air = fits.count().max(1);
         let messages = lane.queue.iter().take(lane.in_air).cloned().collect();
         Some((target.clone(), *partition, messages))
-    }
-}
-
-impl Place {
-    fn of(message: &Sourced) -> Place {
-        Place {
-            stamp: message.stamp,
-            bytes: message.content.bytes(),
-        }
     }
 }
 

@@ -9,7 +9,10 @@ use segmenter_core::lease::Epoch;
 use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::{Partition, Shape, StreamName, Uid};
-use segmenter_core::port::{AppendFromReply, BuryReply, Failure, Outgoing, Stamped, Waiting};
+use segmenter_core::parcel;
+use segmenter_core::port::{
+    AppendFromReply, Buried, BuryReply, Failure, Outgoing, Stamped, Waiting,
+};
 use segmenter_core::relay::{Command, Event, Relay, Room, Target};
 use segmenter_core::time::{Duration, Time};
 
@@ -55,7 +58,7 @@ enum Step {
 
 fn step(deletes: bool) -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => (0u8..12).prop_map(Step::Commit),
+        5 => prop_oneof![0u8..12, 30u8..80].prop_map(Step::Commit),
         1 => Just(Step::Acquire),
         1 => Just(Step::Dropped),
         20 => (any::<bool>(), any::<u8>(), any::<u8>())
@@ -76,7 +79,8 @@ fn step(deletes: bool) -> impl Strategy<Value = Step> {
 /// What Redis holds.
 #[derive(Default, Clone)]
 struct Redis {
-    outbox: BTreeMap<EntryId, Outgoing>,
+    /// Entries by the stamp of their last message.
+    outbox: BTreeMap<EntryId, Vec<Outgoing>>,
     dead: Vec<EntryId>,
     /// The last creation is there now, unless it is `None`.
     targets: BTreeMap<StreamName, Vec<Option<Creation>>>,
@@ -145,9 +149,9 @@ impl World {
             if let Command::Append { to, partition, .. } = &command {
                 assert!(lanes.insert((to.clone(), *partition)), "two in the air");
             }
-            if let Command::Remove { stamps, .. } = &command {
-                for stamp in stamps {
-                    assert!(self.is_somewhere(*stamp), "{stamp} is removed and nowhere");
+            if let Command::Remove { entries, .. } = &command {
+                for stamp in entries.iter().flat_map(|id| self.stamps_of(*id)) {
+                    assert!(self.is_somewhere(stamp), "{stamp} is removed and nowhere");
                 }
             }
             self.requests[who].push_back(command);
@@ -157,6 +161,13 @@ impl World {
             next.is_none_or(|next| next > self.now),
             "nothing to do, and yet it asks to be polled at once: a hot loop"
         );
+    }
+
+    /// Of the messages of an entry, if it is there.
+    fn stamps_of(&self, id: EntryId) -> Vec<EntryId> {
+        let entry = self.redis.outbox.get(&id);
+        let stamps = entry.and_then(|messages| parcel::stamps(id, messages.len()));
+        stamps.into_iter().flatten().collect()
     }
 
     fn is_somewhere(&self, stamp: EntryId) -> bool {
@@ -181,22 +192,24 @@ impl World {
                             seq: self.committed,
                         };
                         let n = self.next;
-                        let to: StreamName =
-                            TARGETS[usize::from(n.is_multiple_of(3))].parse().unwrap();
+                        let to: StreamName = TARGETS[usize::from(n % 8 > 4)].parse().unwrap();
                         let emit = Emit {
-                            to: to.clone(),
+                            to,
                             content: content(n),
                         };
                         self.emitted.insert(stamp);
-                        let outgoing = Outgoing {
-                            to,
-                            content: emit.content.clone(),
-                            only: None,
-                        };
-                        self.redis.outbox.insert(stamp, outgoing);
                         Stamped { stamp, emit }
                     })
                     .collect();
+                for parcel in parcel::parcels(&emits) {
+                    let messages = parcel.iter().map(|one| Outgoing {
+                        to: one.emit.to.clone(),
+                        content: one.emit.content.clone(),
+                        only: None,
+                    });
+                    let id = parcel[parcel.len() - 1].stamp;
+                    self.redis.outbox.insert(id, messages.collect());
+                }
                 let epoch = Epoch(self.epoch);
                 self.event(self.owner, Event::Committed { epoch, emits });
             }
@@ -277,14 +290,10 @@ impl World {
                 after,
                 count,
             } => {
-                let above = self
-                    .redis
-                    .outbox
-                    .iter()
-                    .filter(|(stamp, _)| **stamp > after);
-                let waiting = above.take(count).map(|(stamp, outgoing)| Waiting {
-                    stamp: *stamp,
-                    message: Ok(outgoing.clone()),
+                let above = self.redis.outbox.iter().filter(|(id, _)| **id > after);
+                let waiting = above.take(count).map(|(id, messages)| Waiting {
+                    id: *id,
+                    messages: Ok(messages.clone()),
                 });
                 let result = refused.or(lost).map_or(Ok(waiting.collect()), Err);
                 Event::Loaded { round, result }
@@ -322,11 +331,11 @@ impl World {
                     result,
                 }
             }
-            Command::Remove { round, stamps } => {
+            Command::Remove { round, entries } => {
                 let result = refused.map_or(Ok(()), Err);
                 if result.is_ok() {
-                    for stamp in stamps {
-                        self.redis.outbox.remove(&stamp);
+                    for id in entries {
+                        self.redis.outbox.remove(&id);
                     }
                 }
                 let result = result.and_then(|()| lost.map_or(Ok(()), Err));
@@ -335,17 +344,24 @@ impl World {
             Command::Bury {
                 round,
                 epoch,
-                stamps,
+                entries,
                 ..
             } => {
                 let result = match refused {
                     Some(failure) => Err(failure),
                     None if epoch.0 != self.epoch => Ok(BuryReply::Fenced),
                     None => {
-                        for stamp in stamps {
-                            if self.redis.outbox.remove(&stamp).is_some() {
-                                self.redis.dead.push(stamp);
+                        for Buried { id, stamps } in entries {
+                            let all = self.stamps_of(id);
+                            if self.redis.outbox.remove(&id).is_none() {
+                                continue;
                             }
+                            // Of those that only lie there, none may vanish with it.
+                            for stamp in all {
+                                let buried = stamps.contains(&stamp);
+                                assert!(buried || self.is_somewhere(stamp), "{stamp}");
+                            }
+                            self.redis.dead.extend(stamps);
                         }
                         lost.map_or(Ok(BuryReply::Buried), Err)
                     }
@@ -543,15 +559,18 @@ fn what_was_put_there_by_somebody_else_is_buried_with_its_reason() {
         Some(Command::Load { round: 1, .. })
     ));
     let odd = Waiting {
-        stamp: EntryId { ms: 1, seq: 1 },
-        message: Err("odd".to_owned()),
+        id: EntryId { ms: 1, seq: 1 },
+        messages: Err("odd".to_owned()),
     };
     let result = Ok(vec![odd]);
     relay.handle(Time(1), Event::Loaded { round: 1, result });
     let expected = Command::Bury {
         round: 1,
         epoch: Epoch(5),
-        stamps: vec![EntryId { ms: 1, seq: 1 }],
+        entries: vec![Buried {
+            id: EntryId { ms: 1, seq: 1 },
+            stamps: Vec::new(),
+        }],
         reason: "odd".to_owned(),
     };
     assert_eq!(relay.poll(Time(1)), Some(expected));
@@ -651,10 +670,15 @@ fn what_was_emitted_to_a_stream_of_others_becomes_a_dead_letter() {
         shape: Shape::SOURCE,
     }));
     relay.handle(Time(1), Event::Found { round, to, result });
-    let Some(Command::Bury { stamps, reason, .. }) = relay.poll(Time(1)) else {
+    let Some(Command::Bury {
+        entries, reason, ..
+    }) = relay.poll(Time(1))
+    else {
         panic!("it is buried");
     };
-    assert_eq!(stamps, [EntryId { ms: 5, seq: 1 }]);
+    let id = EntryId { ms: 5, seq: 1 };
+    let stamps = vec![id];
+    assert_eq!(entries, [Buried { id, stamps }]);
     assert!(
         reason.contains("stream invoices, which other programs write"),
         "{reason}"

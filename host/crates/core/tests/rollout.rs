@@ -242,6 +242,9 @@ impl Host {
                     if verdict == Verdict::Promote {
                         assert!(self.now >= candidate.ends, "before its time is over");
                         assert!(self.now >= self.since + TRIAL_MIN, "unseen");
+                        let newest =
+                            |e: &&Edition| e.version == version && e.settings == self.settings;
+                        assert!(self.loaded.iter().any(|e| newest(&e)), "never loaded");
                     }
                 }
                 Command::Refused { edition, .. } | Command::Away { edition, .. } => {

@@ -9,6 +9,7 @@ use segmenter_core::lease::{Attempts, Epoch, LeaseView};
 use segmenter_core::limits;
 use segmenter_core::message::Content;
 use segmenter_core::names::{GroupName, Shape, StreamId, Uid, Version};
+use segmenter_core::parcel;
 use segmenter_core::port::{
     Acquire, AcquireReply, Append, AppendReply, Commit, CommitReply, EnsureGroup, EnsureGroupReply,
     Failure, LoadState, LoadStateReply, Read, ReadReply, Register, RegisterReply, Release,
@@ -391,19 +392,18 @@ impl Broker {
                 for (name, _) in deleted {
                     cmd.arg(format!("{STATE_NAME}{name}"));
                 }
-                let alike = |a: &Stamped, b: &Stamped| {
-                    a.emit.to == b.emit.to
-                        && further(&a.emit.content, None) == further(&b.emit.content, None)
-                };
-                cmd.arg(r.emits.chunk_by(alike).count());
-                for run in r.emits.chunk_by(alike) {
-                    let first = &run[0].emit;
-                    cmd.arg(first.to.as_str())
-                        .arg(run.len())
-                        .arg(further(&first.content, None));
-                    for Stamped { stamp, emit } in run {
-                        cmd.arg(stamp.to_string());
-                        key_payload_further(cmd, &emit.content, None);
+                cmd.arg(parcel::parcels(&r.emits).count());
+                for parcel in parcel::parcels(&r.emits) {
+                    let last = &parcel[parcel.len() - 1];
+                    let fields = parcel
+                        .iter()
+                        .map(|one| 2 + further(&one.emit.content, None));
+                    cmd.arg(last.stamp.to_string())
+                        .arg(last.emit.to.as_str())
+                        .arg(parcel.len())
+                        .arg(2 * fields.sum::<usize>());
+                    for Stamped { emit, .. } in parcel {
+                        message_fields(cmd, &emit.content);
                     }
                 }
                 match &r.attempts {
@@ -576,6 +576,15 @@ fn fields_of(cmd: &mut Cmd, content: &Content) {
 /// Fields of an entry besides key and payload.
 pub(crate) fn further(content: &Content, only: Option<&GroupName>) -> usize {
     content.attributes().len() + usize::from(only.is_some())
+}
+
+/// All fields of a message, in their order.
+fn message_fields(cmd: &mut Cmd, content: &Content) {
+    cmd.arg("k")
+        .arg(content.key())
+        .arg("p")
+        .arg(content.payload());
+    further_fields(cmd, content, None);
 }
 
 /// For scripts that know the names of the first two.

@@ -6,6 +6,7 @@ use redis::Value;
 use segmenter_core::entry::{self, Entry, RawEntry};
 use segmenter_core::lease::Epoch;
 use segmenter_core::limits;
+use segmenter_core::names::StreamName;
 use segmenter_core::port::{
     AppendFrom, AppendFromReply, Bury, BuryReply, Failure, LoadOutbox, LoadOutboxReply, Outgoing,
     Purge, PurgeReply, Redrive, RedriveReply, Relayed, RelayedReply, Sourced, Waiting,
@@ -68,8 +69,8 @@ impl Broker {
         let waiting = found.into_iter().map(|value| {
             let raw = convert::entry(value)?;
             Ok(Waiting {
-                stamp: raw.id,
-                message: outgoing(raw),
+                id: raw.id,
+                messages: outgoing(raw),
             })
         });
         Ok(LoadOutboxReply {
@@ -78,13 +79,13 @@ impl Broker {
     }
 
     pub(crate) async fn relayed(&self, r: Relayed) -> Result<RelayedReply, Failure> {
-        if r.stamps.is_empty() {
+        if r.entries.is_empty() {
             return Ok(RelayedReply { removed: 0 });
         }
         let place = self.place(&r.stream).await?;
         let mut cmd = redis::cmd("XDEL");
         cmd.arg(place.key(Key::Outbox(&r.stream, r.partition, &r.group)));
-        for id in &r.stamps {
+        for id in &r.entries {
             cmd.arg(id.to_string());
         }
         Ok(RelayedReply {
@@ -126,9 +127,12 @@ impl Broker {
                 cmd.arg(r.epoch.0)
                     .arg(&r.reason)
                     .arg(LETTER_FIELDS_MAX)
-                    .arg(r.stamps.len());
-                for stamp in &r.stamps {
-                    cmd.arg(stamp.to_string());
+                    .arg(r.entries.len());
+                for entry in &r.entries {
+                    cmd.arg(entry.id.to_string()).arg(entry.stamps.len());
+                    for stamp in &entry.stamps {
+                        cmd.arg(stamp.to_string());
+                    }
                 }
             })
             .await?;
@@ -209,18 +213,50 @@ pub(crate) fn appended_from(answer: Value) -> Result<AppendFromReply, Failure> {
     }
 }
 
-/// An entry of an outbox: protocol and target, then the message.
-pub(crate) fn outgoing(raw: RawEntry) -> Result<Outgoing, String> {
+/// An entry of an outbox: protocol, target, how many messages unless it is one, then the messages, each of
+/// which begins with its key.
+pub(crate) fn outgoing(raw: RawEntry) -> Result<Vec<Outgoing>, String> {
     let RawEntry { id, mut fields } = raw;
     let ours = fields.len() > 2 && fields[0].0 == b"protocol" && fields[1].0 == b"to";
     if !ours {
         return Err("it was put into the outbox by somebody else".to_owned());
     }
     let to = String::from_utf8_lossy(&fields[1].1).into_owned();
-    let to = to.parse().map_err(|e| format!("its target: {e}"))?;
-    fields.drain(..2);
-    match entry::decode(RawEntry { id, fields }, usize::MAX) {
-        Entry::Ours { content, only, .. } => Ok(Outgoing { to, content, only }),
-        Entry::Foreign { why, .. } => Err(why.to_string()),
+    let to: StreamName = to.parse().map_err(|e| format!("its target: {e}"))?;
+    let several = fields[2].0 == b"n";
+    let told = match several {
+        true => String::from_utf8_lossy(&fields[2].1).parse().ok(),
+        false => Some(1),
+    };
+    fields.drain(..2 + usize::from(several));
+    let mut messages = Vec::new();
+    while !fields.is_empty() {
+        let next = fields
+            .iter()
+            .skip(1)
+            .position(|(name, _)| several && name == b"k");
+        let rest = fields.split_off(next.map_or(fields.len(), |at| at + 1));
+        let message = std::mem::replace(&mut fields, rest);
+        match entry::decode(
+            RawEntry {
+                id,
+                fields: message,
+            },
+            usize::MAX,
+        ) {
+            Entry::Ours { content, only, .. } => messages.push(Outgoing {
+                to: to.clone(),
+                content,
+                only,
+            }),
+            Entry::Foreign { why, .. } => return Err(why.to_string()),
+        }
     }
+    if told != Some(messages.len()) {
+        return Err(format!(
+            "it holds {} messages and says otherwise",
+            messages.len()
+        ));
+    }
+    Ok(messages)
 }

@@ -342,16 +342,8 @@ impl Follow {
 
     /// Old code and its memory are free when the last instance of it is gone, too.
     fn drop_unused(&mut self) {
-        let published = self.follower.published().clone();
-        let wanted = self.follower.wanted();
-        let candidate = wanted.candidate.as_ref().map(|c| &c.version);
-        self.lives.retain(|edition, _| {
-            let runs = published.candidate.as_ref().map(|(edition, _)| edition);
-            *edition == published.current
-                || Some(edition) == runs
-                || edition.version == wanted.current
-                || Some(&edition.version) == candidate
-        });
+        let follower = &self.follower;
+        self.lives.retain(|edition, _| follower.needs(edition));
     }
 
     /// What the calls of a candidate from a file came to: nobody else has counted any.

@@ -7,7 +7,7 @@ use segmenter_core::limits;
 use segmenter_core::message::{Content, EntryId};
 use segmenter_core::names::{Sender, Uid};
 use segmenter_core::port::{
-    AppendFrom, AppendFromReply, Bury, BuryReply, Commit, CommitReply, DeadLetter, Failure,
+    AppendFrom, AppendFromReply, Buried, Bury, BuryReply, Commit, CommitReply, DeadLetter, Failure,
     LoadOutbox, Outgoing, Purge, Redrive, RedriveReply, Redriven, Relayed, Reply, Request, Sourced,
     Stamped, Waiting,
 };
@@ -282,6 +282,9 @@ pub fn an_append_from_a_source_to_another_creation_of_a_stream_writes_nothing(
     scene.uid = Uid::new("uid-1").expect("a name");
 }
 
+/// Messages of one entry.
+const ENTRY: u64 = segmenter_core::limits::PARCEL_MESSAGES_MAX as u64;
+
 /// `count` messages for `invoices` wait in the outbox.
 fn emitted(scene: &mut Scene<'_>, count: u64) -> (Held, Vec<Stamped>) {
     let ids = scene.append(1);
@@ -320,12 +323,12 @@ fn load(scene: &mut Scene<'_>, after: EntryId, count: usize) -> Vec<Waiting> {
     }
 }
 
-fn relayed(scene: &mut Scene<'_>, stamps: Vec<EntryId>) -> u64 {
+fn relayed(scene: &mut Scene<'_>, entries: Vec<EntryId>) -> u64 {
     let request = Request::Relayed(Relayed {
         stream: scene.stream.clone(),
         partition: P0,
         group: scene.group.clone(),
-        stamps,
+        entries,
     });
     match scene.subject.execute(request) {
         Ok(Reply::Relayed(reply)) => reply.removed,
@@ -333,13 +336,13 @@ fn relayed(scene: &mut Scene<'_>, stamps: Vec<EntryId>) -> u64 {
     }
 }
 
-fn bury(scene: &mut Scene<'_>, epoch: Epoch, stamps: Vec<EntryId>) -> BuryReply {
+fn bury(scene: &mut Scene<'_>, epoch: Epoch, entries: Vec<Buried>) -> BuryReply {
     let request = Request::Bury(Bury {
         stream: scene.stream.clone(),
         partition: P0,
         group: scene.group.clone(),
         epoch,
-        stamps,
+        entries,
         reason: "no such stream".to_owned(),
     });
     match scene.subject.execute(request) {
@@ -351,36 +354,51 @@ fn bury(scene: &mut Scene<'_>, epoch: Epoch, stamps: Vec<EntryId>) -> BuryReply 
 pub fn an_outbox_is_loaded_in_pages_and_emptied_by_stamps(subject: &mut dyn Subject) {
     let mut scene = Scene::with_group(subject, 10);
     assert!(load(&mut scene, EntryId::ZERO, 10).is_empty());
-    let (_, emits) = emitted(&mut scene, 5);
+    let (_, emits) = emitted(&mut scene, 5 * ENTRY - 1);
+    let entries: Vec<_> = emits.chunks(ENTRY as usize).collect();
+    let ids: Vec<_> = entries.iter().map(|e| e[e.len() - 1].stamp).collect();
     let page = load(&mut scene, EntryId::ZERO, 3);
-    let expected: Vec<_> = emits[..3]
+    let expected: Vec<_> = entries[..3]
         .iter()
-        .map(|s| Waiting {
-            stamp: s.stamp,
-            message: Ok(Outgoing {
-                to: s.emit.to.clone(),
-                content: s.emit.content.clone(),
-                only: None,
-            }),
+        .zip(&ids)
+        .map(|(entry, id)| Waiting {
+            id: *id,
+            messages: Ok(entry
+                .iter()
+                .map(|one| Outgoing {
+                    to: one.emit.to.clone(),
+                    content: one.emit.content.clone(),
+                    only: None,
+                })
+                .collect()),
         })
         .collect();
     assert_eq!(page, expected);
-    assert_eq!(load(&mut scene, emits[2].stamp, 3).len(), 2);
-    let some = vec![emits[1].stamp, emits[3].stamp];
+    let rest = load(&mut scene, ids[2], 3);
+    assert_eq!(rest.iter().map(|e| e.id).collect::<Vec<_>>(), ids[3..]);
+    let some = vec![ids[1], ids[3]];
     assert_eq!(relayed(&mut scene, some.clone()), 2);
     assert_eq!(relayed(&mut scene, some), 0, "it may be said twice");
     assert_eq!(relayed(&mut scene, Vec::new()), 0);
-    let left: Vec<_> = scene.outbox().iter().map(|s| s.stamp).collect();
-    assert_eq!(left, [emits[0].stamp, emits[2].stamp, emits[4].stamp]);
+    assert_eq!(
+        scene.outbox(),
+        [entries[0], entries[2], entries[4]].concat()
+    );
 }
 
 pub fn what_cannot_be_relayed_is_a_dead_letter_with_its_target(subject: &mut dyn Subject) {
     let mut scene = Scene::with_group(subject, 10);
-    let (held, emits) = emitted(&mut scene, 3);
-    let first = vec![emits[0].stamp, emits[1].stamp];
+    // Of the first entry two, of which one is at its target; the second is whole.
+    let (held, emits) = emitted(&mut scene, ENTRY + 2);
+    let lost = [&emits[1..3], &emits[ENTRY as usize..]].concat();
+    let entry = |stamps: &[Stamped], last: u64| Buried {
+        id: stamp(held.epoch.0, last),
+        stamps: stamps.iter().map(|one| one.stamp).collect(),
+    };
+    let first = vec![entry(&lost[..2], ENTRY), entry(&lost[2..], ENTRY + 2)];
     let older = Epoch(held.epoch.0 - 1);
     assert_eq!(bury(&mut scene, older, first.clone()), BuryReply::Fenced);
-    assert_eq!(scene.outbox().len(), 3);
+    assert_eq!(scene.outbox(), emits);
     for _ in 0..2 {
         // Twice: the second time there is nothing left to bury.
         assert_eq!(
@@ -389,8 +407,8 @@ pub fn what_cannot_be_relayed_is_a_dead_letter_with_its_target(subject: &mut dyn
         );
         let (stream, billing) = (scene.stream.clone(), scene.group.clone());
         let dead = scene.subject.dead(&stream, P0, &billing);
-        assert_eq!(dead.len(), 2, "{dead:?}");
-        for ((letter, _), emit) in dead.iter().zip(&emits) {
+        assert_eq!(dead.len(), 4, "{dead:?}");
+        for ((letter, _), emit) in dead.iter().zip(&lost) {
             assert_eq!(letter.id, emit.stamp);
             assert_eq!(
                 (letter.reason.as_str(), letter.attempts),
@@ -400,7 +418,7 @@ pub fn what_cannot_be_relayed_is_a_dead_letter_with_its_target(subject: &mut dyn
             let expected = (Some(emit.emit.to.clone()), emit.emit.content.clone());
             assert_eq!(whole, Ok(expected));
         }
-        assert_eq!(scene.outbox(), emits[2..]);
+        assert!(scene.outbox().is_empty());
     }
 }
 
@@ -472,12 +490,12 @@ pub fn redriven_letters_move_into_the_outbox_and_fence_the_owner(subject: &mut d
     assert_eq!(letters, [dead_ids[2], dead_ids[0]]);
     assert!(epoch > held.epoch);
     let out = |seq, to: &str, n, only| Waiting {
-        stamp: stamp(epoch.0, seq),
-        message: Ok(Outgoing {
+        id: stamp(epoch.0, seq),
+        messages: Ok(vec![Outgoing {
             to: to.parse().expect("a name"),
             content: message(n),
             only,
-        }),
+        }]),
     };
     assert_eq!(
         load(&mut scene, EntryId::ZERO, 10),
@@ -508,18 +526,22 @@ pub fn redriven_letters_move_into_the_outbox_and_fence_the_owner(subject: &mut d
 pub fn a_buried_message_is_redriven_as_it_was_emitted(subject: &mut dyn Subject) {
     let mut scene = Scene::with_group(subject, 10);
     let (held, emits) = emitted(&mut scene, 1);
-    bury(&mut scene, held.epoch, vec![emits[0].stamp]);
+    let entry = Buried {
+        id: emits[0].stamp,
+        stamps: vec![emits[0].stamp],
+    };
+    bury(&mut scene, held.epoch, vec![entry]);
     let (stream, billing) = (scene.stream.clone(), scene.group.clone());
     let dead_ids = scene.subject.dead_ids(&stream, P0, &billing);
     redrive(&mut scene, &[(dead_ids[0], "payments", false)]);
     let waiting = load(&mut scene, EntryId::ZERO, 10);
     assert_eq!(
-        waiting[0].message,
-        Ok(Outgoing {
+        waiting[0].messages,
+        Ok(vec![Outgoing {
             to: "payments".parse().expect("a name"),
             content: emits[0].emit.content.clone(),
             only: None,
-        })
+        }])
     );
 }
 

@@ -413,7 +413,7 @@ impl Tenure {
         if trim {
             self.commits_since_trim = 0;
         }
-        let sent = InFlight {
+        let mut sent = InFlight {
             to: self.settled,
             read: self.settled_read,
             caught_up: self.settled == self.position,
@@ -425,6 +425,8 @@ impl Tenure {
             version: self.unsaid.take(),
         };
         self.effect_bytes = 0;
+        // Only those for one target have an order, and together they are fewer entries of the outbox.
+        sent.effects.emits.sort_by(|a, b| a.to.cmp(&b.to));
         let emits = sent.effects.emits.iter();
         let emits = emits
             .map(|emit| {

@@ -128,6 +128,11 @@ impl Follower {
         &self.wanted
     }
 
+    /// Whether it runs or is wanted: code of any other may go.
+    pub fn needs(&self, edition: &Edition) -> bool {
+        self.known.contains_key(edition)
+    }
+
     /// How far the wanted candidate is; `None`: there is none.
     pub fn candidate(&self) -> Option<Progress<'_>> {
         let candidate = self.wanted.candidate.as_ref()?;
@@ -318,7 +323,9 @@ impl Follower {
         if revision != self.wanted.revision {
             return;
         }
-        let seen = now >= self.since + TRIAL_MIN;
+        // A host that has just begun knows of nothing that speaks against it, and has not even loaded it.
+        let loaded = self.progress(&candidate.version) == Progress::Loaded;
+        let seen = loaded && now >= self.since + TRIAL_MIN;
         let over = now >= candidate.ends && seen;
         let verdict = match candidate.mode {
             Mode::Trial(_) => judge(evidence, over),

@@ -8,9 +8,8 @@
 --       then for each: id, reason, attempts, version, number of fields, and name, value of each;
 --       then the number of values that are set, and name, value of each;
 --       then the number of values that are deleted, and the name of each;
---       then the number of runs of emitted messages, and for each run: target stream, number of messages,
---       number of fields besides key and payload that each of them has, and for each: stamp, key, payload,
---       and name, value of each such field;
+--       then the number of entries of the outbox, and for each: its id, target stream, number of messages,
+--       number of names and values that follow, and name, value of each field of the messages, one by one;
 --       then the entry that failed ('': none), how often, version; reason of a halt ('': none); letters
 --       and bytes of letters that are kept at most; the version that handles by now ('': as before)
 -- Returns: {'ok', read}, {'deadfull', letters, bytes}, {'fenced'} (no lease) or {'fenced', owner, epoch, acked, halt}
@@ -68,21 +67,21 @@ if last_set >= first_set or last_deleted >= first_deleted then
   if err4 then return err4 end
 end
 at = last_deleted + 1
-local runs, first_run = tonumber(ARGV[at]), at + 1
-if runs > 0 then
+local parcels, first_parcel = tonumber(ARGV[at]), at + 1
+if parcels > 0 then
   local err4, outbox_exists = check_type(KEYS[6], 'stream')
   err4 = err4 or refused({'XADD', KEYS[6], '*', 'f', 'v'})
   if err4 then return err4 end
   if outbox_exists then
     local outbox = to_table(redis.call('XINFO', 'STREAM', KEYS[6]))
-    if not id_less(outbox['last-generated-id'], ARGV[first_run + 3]) then
+    if not id_less(outbox['last-generated-id'], ARGV[first_parcel]) then
       return redis.error_reply('ERR the outbox has messages up to ' .. outbox['last-generated-id']
-        .. ', above ' .. ARGV[first_run + 3])
+        .. ', above ' .. ARGV[first_parcel])
     end
   end
 end
-at = first_run
-for _ = 1, runs do at = at + 3 + tonumber(ARGV[at + 1]) * (3 + 2 * tonumber(ARGV[at + 2])) end
+at = first_parcel
+for _ = 1, parcels do at = at + 4 + tonumber(ARGV[at + 3]) end
 local failed, halt, version = at, ARGV[at + 3], ARGV[at + 6]
 if dead > 0 then
   local kept = redis.call('XLEN', KEYS[4])
@@ -119,17 +118,12 @@ end
 for i = first_deleted, last_deleted, 1000 do
   redis.call('HDEL', KEYS[5], unpack(ARGV, i, math.min(i + 999, last_deleted)))
 end
-at = first_run
-local outbox, xadd, protocol = KEYS[6], redis.call, tostring(PROTOCOL)
-for _ = 1, runs do
-  local to, width = ARGV[at], 3 + 2 * tonumber(ARGV[at + 2])
-  local run_end = at + 3 + tonumber(ARGV[at + 1]) * width
-  at = at + 3
-  while at < run_end do
-    xadd('XADD', outbox, ARGV[at], 'protocol', protocol, 'to', to, 'k', ARGV[at + 1], 'p', ARGV[at + 2],
-      unpack(ARGV, at + 3, at + width - 1))
-    at = at + width
-  end
+at = first_parcel
+for _ = 1, parcels do
+  local last = at + 3 + tonumber(ARGV[at + 3])
+  redis.call('XADD', KEYS[6], ARGV[at], 'protocol', PROTOCOL, 'to', ARGV[at + 1], 'n', ARGV[at + 2],
+    unpack(ARGV, at + 4, last))
+  at = last + 1
 end
 local change = {'acked', ARGV[4], 'read', read}
 local function also(...)
