@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use memory::MemorySubject;
 pub use puppet::Puppet;
-pub use real::RealSubject;
+pub use real::{Kept, RealSubject};
 pub use scene::{Held, Scene};
 
 /// A broker under test, with the hands of those who do not use the port.

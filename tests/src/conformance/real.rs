@@ -1,7 +1,7 @@
 //! The Redis adapter on a private server as a subject. The hands of others are plain commands on a
 //! connection of their own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -91,16 +91,47 @@ impl RealSubject {
         })
     }
 
-    /// Everything that the server holds, in a form that compares.
-    pub fn everything(&mut self) -> Vec<(String, Vec<u8>)> {
+    /// Everything that the server holds.
+    pub fn everything(&mut self) -> Vec<Kept> {
         let mut keys: Vec<String> = self.command(&["KEYS", "*"]);
         keys.sort();
         keys.into_iter()
             .map(|key| {
                 let dump = self.command(&["DUMP", &key]);
-                (key, dump)
+                let kind: String = self.command(&["TYPE", &key]);
+                let fields = (kind == "hash").then(|| self.command(&["HGETALL", &key]));
+                Kept { key, dump, fields }
             })
             .collect()
+    }
+
+    /// Puts back what the server held.
+    pub fn restore(&mut self, everything: &[Kept]) {
+        let _: () = self.command(&["FLUSHDB"]);
+        for kept in everything {
+            let mut restore = redis::cmd("RESTORE");
+            restore.arg(&kept.key).arg(0).arg(kept.dump.as_slice());
+            let _: () = restore.query(&mut self.hands).expect("it was dumped");
+        }
+    }
+}
+
+/// A key and what is under it. The same if it holds the same: in which order a large hash is dumped depends
+/// on its past and on a number that each server draws.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    key: String,
+    dump: Vec<u8>,
+    fields: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Kept) -> bool {
+        let same = match (&self.fields, &other.fields) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.dump == other.dump,
+        };
+        same && self.key == other.key
     }
 }
 

@@ -452,7 +452,7 @@ fn a_command_that_fails_in_the_middle_of_a_script_changes_nothing() {
                 Request::Settle(_) => &on_trial,
                 _ => &running,
             };
-            crate::restore(&mut real, before);
+            real.restore(before);
             let reply = real.runtime.block_on(broker.execute(request.clone()));
             match reply {
                 Ok(_) => {}

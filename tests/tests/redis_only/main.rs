@@ -18,16 +18,3 @@ pub(crate) fn connect(real: &RealSubject, url: &str) -> Result<Broker, ConnectEr
     let address = Address::new(url, None).expect("a URL");
     real.runtime.block_on(Broker::connect(&address))
 }
-
-/// Puts back what a server held.
-fn restore(real: &mut RealSubject, everything: &[(String, Vec<u8>)]) {
-    let _: () = real.command(&["FLUSHDB"]);
-    for (key, dump) in everything {
-        let _: () = redis::cmd("RESTORE")
-            .arg(key)
-            .arg(0)
-            .arg(dump.as_slice())
-            .query(&mut real.hands)
-            .unwrap();
-    }
-}

@@ -88,11 +88,11 @@ fn keys_of_another_type_are_an_error_that_changes_nothing() {
                     refused += 1;
                 }
                 Err(other) => panic!("{key}: {request:?}: {other:?}"),
-                Ok(_) => crate::restore(&mut real, &before),
+                Ok(_) => real.restore(&before),
             }
         }
         assert_eq!(refused, minds, "{key}");
-        crate::restore(&mut real, &whole);
+        real.restore(&whole);
     }
 }
 

@@ -140,7 +140,7 @@ fn keys_of_another_type_are_an_error_that_changes_nothing() {
                 Err(other) => panic!("{key}: {other:?}"),
                 Ok(_) => {
                     // Put back what it did.
-                    restore(&mut real, &before);
+                    real.restore(&before);
                 }
             }
         }
@@ -149,18 +149,6 @@ fn keys_of_another_type_are_an_error_that_changes_nothing() {
         if kept == 1 {
             let _: () = real.command(&["RENAME", "kept", &key]);
         }
-    }
-}
-
-fn restore(real: &mut RealSubject, everything: &[(String, Vec<u8>)]) {
-    let _: () = real.command(&["FLUSHDB"]);
-    for (key, dump) in everything {
-        let _: () = redis::cmd("RESTORE")
-            .arg(key)
-            .arg(0)
-            .arg(dump.as_slice())
-            .query(&mut real.hands)
-            .unwrap();
     }
 }
 
