@@ -16,6 +16,8 @@ pub fn build(b: *std.Build) void {
     // Called, not run: it has no main.
     handler.entry = .disabled;
     handler.wasi_exec_model = .reactor;
+    // Bytes. It would be 16 MiB, a part of every instance's memory.
+    handler.stack_size = 262144;
     handler.root_module.addCSourceFile(.{ .file = b.path("bindings/guest.c") });
     handler.root_module.addObjectFile(b.path("bindings/guest_component_type.o"));
 
