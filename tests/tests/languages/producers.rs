@@ -1,4 +1,4 @@
-//! producers/ in other languages: the vectors, and messages on a real server, as the user that hosts are.
+//! The producers of host/docs/producers: the vectors, and messages on a real server, as the user that hosts are.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ struct Producer {
 
 impl Producer {
     fn new(program: &str, file: &str) -> Producer {
-        let file = root().join("producers").join(file);
+        let file = root().join("host/docs/producers").join(file);
         let file = file.to_str().expect("UTF-8").to_owned();
         let words = program.split(' ').map(str::to_owned);
         Producer {
@@ -199,7 +199,7 @@ fn go_where_it_is_installed() {
     Producer::new("go run", "producer.go").appends();
 }
 
-/// What docs/producers.md says of them.
+/// What host/docs/producers.md says of them.
 #[test]
 fn producers_are_short() {
     for (file, lines) in [
@@ -207,7 +207,7 @@ fn producers_are_short() {
         ("producer.mjs", 60),
         ("producer.go", 93),
     ] {
-        let text = std::fs::read_to_string(root().join("producers").join(file)).expect(file);
+        let text = std::fs::read_to_string(root().join("host/docs/producers").join(file)).expect(file);
         assert!(
             text.lines().count() <= lines,
             "{file}: {}",

@@ -1,4 +1,4 @@
-// Appends one message to a stream of Segmenter, with nothing but a socket. See docs/producers.md.
+// Appends one message to a stream of Segmenter, with nothing but a socket. See host/docs/producers.md.
 //
 //	SEGMENTER_REDIS=redis://… go run producer.go NAMESPACE/STREAM KEY [NAME=VALUE]...   with the payload on stdin
 package main

@@ -1,4 +1,4 @@
-"""Appends one message to a stream of Segmenter, with nothing but a socket. See docs/producers.md.
+"""Appends one message to a stream of Segmenter, with nothing but a socket. See host/docs/producers.md.
     producer.py NAMESPACE/STREAM KEY [NAME=VALUE]...   with the payload on stdin
     producer.py vectors FILE                           checks the hash against tests/vectors/partition.json"""
 import json, os, socket, sys

@@ -1,4 +1,4 @@
-// Appends one message to a stream of Segmenter, with nothing but a socket. See docs/producers.md.
+// Appends one message to a stream of Segmenter, with nothing but a socket. See host/docs/producers.md.
 // node producer.mjs NAMESPACE/STREAM KEY [NAME=VALUE]..., the payload on stdin; or vectors FILE, to check the hash
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
