@@ -207,7 +207,8 @@ fn producers_are_short() {
         ("producer.mjs", 60),
         ("producer.go", 93),
     ] {
-        let text = std::fs::read_to_string(root().join("host/docs/producers").join(file)).expect(file);
+        let text =
+            std::fs::read_to_string(root().join("host/docs/producers").join(file)).expect(file);
         assert!(
             text.lines().count() <= lines,
             "{file}: {}",

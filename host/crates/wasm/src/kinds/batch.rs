@@ -1,17 +1,16 @@
 //! `segmenter:handler/batch`: our own contract, several messages a call. Which of the failures counts is the
 //! core's to say. Without state and emit, whatever is granted.
 
-use std::time::Duration;
-
 use segmenter_core::batch::first_failed;
 use segmenter_core::message::Message;
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
-use super::{Answers, Failed};
+use super::Answers;
+use super::handler::bindings::segmenter::handler::types::Message as WitMessage;
+use super::handler::{attributes_of, borrowed, failed};
 use crate::capabilities::{Import, absent};
 use crate::instance::State;
-use bindings::segmenter::handler::types::{EntryId, Failure, Message as WitMessage};
 use bindings::{Calls, CallsPre};
 
 mod bindings {
@@ -22,6 +21,7 @@ mod bindings {
             world calls { export segmenter:handler/batch@0.1.0; }
         ",
         world: "segmenter:host/calls",
+        with: { "segmenter:handler/types": super::super::handler::bindings::segmenter::handler::types },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },
     });
@@ -58,25 +58,10 @@ impl Guest {
         rest: &[Message],
     ) -> wasmtime::Result<Answers> {
         let messages = || std::iter::once(first).chain(rest);
-        let attributes: Vec<Vec<(&str, &str)>> = messages()
-            .map(|message| {
-                let all = message.content.attributes().iter();
-                all.map(|(n, v)| (n.as_str(), v.as_str())).collect()
-            })
-            .collect();
+        let attributes: Vec<Vec<(&str, &str)>> = messages().map(attributes_of).collect();
         let arguments: Vec<WitMessage<'_>> = messages()
             .zip(&attributes)
-            .map(|(message, attributes)| WitMessage {
-                id: EntryId {
-                    ms: message.id.ms,
-                    seq: message.id.seq,
-                },
-                partition: message.partition.0,
-                attempt: message.attempt,
-                key: message.content.key(),
-                payload: message.content.payload(),
-                attributes,
-            })
+            .map(|(message, attributes)| borrowed(message, attributes))
             .collect();
         let handler = self.0.segmenter_handler_batch();
         let answer = handler.call_handle(store, &arguments).await?;
@@ -85,15 +70,5 @@ impl Guest {
             None => Ok(Ok(())),
             Some((at, failure)) => Ok(Err((at, failed(failure)))),
         }
-    }
-}
-
-fn failed(failure: Failure) -> Failed {
-    match failure {
-        Failure::Retry(info) => Failed::Retry {
-            reason: info.reason,
-            after: info.after_ms.map(|ms| Duration::from_millis(u64::from(ms))),
-        },
-        Failure::Reject(reason) => Failed::Reject { reason },
     }
 }

@@ -12,7 +12,7 @@ use crate::instance::State;
 use bindings::segmenter::handler::types::{EntryId, Failure, Message as WitMessage};
 use bindings::{Calls, CallsPre};
 
-mod bindings {
+pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "../../../wit",
         inline: "
@@ -45,30 +45,35 @@ impl Guest {
         store: &mut Store<State>,
         message: &Message,
     ) -> wasmtime::Result<Answer> {
-        let content = &message.content;
-        let attributes: Vec<(&str, &str)> = content
-            .attributes()
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        let argument = WitMessage {
-            id: EntryId {
-                ms: message.id.ms,
-                seq: message.id.seq,
-            },
-            partition: message.partition.0,
-            attempt: message.attempt,
-            key: content.key(),
-            payload: content.payload(),
-            attributes: &attributes,
-        };
+        let attributes = attributes_of(message);
         let handler = self.0.segmenter_handler_handler();
+        let argument = borrowed(message, &attributes);
         let answer = handler.call_handle(store, argument).await?;
         Ok(answer.map_err(failed))
     }
 }
 
-fn failed(failure: Failure) -> Failed {
+pub(super) fn attributes_of(message: &Message) -> Vec<(&str, &str)> {
+    let all = message.content.attributes().iter();
+    all.map(|(n, v)| (n.as_str(), v.as_str())).collect()
+}
+
+/// As the contract has it, without a copy.
+pub(super) fn borrowed<'a>(message: &'a Message, attributes: &'a [(&str, &str)]) -> WitMessage<'a> {
+    WitMessage {
+        id: EntryId {
+            ms: message.id.ms,
+            seq: message.id.seq,
+        },
+        partition: message.partition.0,
+        attempt: message.attempt,
+        key: message.content.key(),
+        payload: message.content.payload(),
+        attributes,
+    }
+}
+
+pub(super) fn failed(failure: Failure) -> Failed {
     match failure {
         Failure::Retry(info) => Failed::Retry {
             reason: info.reason,

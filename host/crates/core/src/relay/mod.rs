@@ -19,6 +19,9 @@
 //! Who relays need not hold the lease: the same messages sent twice, by two, in any order are accepted
 //! once. So nothing here is fenced but dead letters.
 
+mod line;
+mod outbox;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::backoff::Backoff;
@@ -27,11 +30,12 @@ use crate::limits;
 use crate::message::EntryId;
 use crate::names::{Partition, Shape, StreamName, Uid};
 use crate::parcel;
-use crate::partitioner;
 use crate::port::{
     AppendFromReply, Buried, BuryReply, Failure, Outgoing, Sourced, Stamped, Waiting,
 };
 use crate::time::{Duration, Time};
+use line::{Line, Pause};
+use outbox::Outbox;
 
 /// Between two tries at a full target, or at a broker that did nothing.
 pub const RELAY_BACKOFF: Backoff = Backoff {
@@ -143,19 +147,8 @@ pub struct Relay {
     held: Option<Epoch>,
     round: Round,
     tail: Tail,
-    /// The last message that is known.
-    last: EntryId,
+    outbox: Outbox,
     lines: BTreeMap<StreamName, Line>,
-    /// In the outbox, as far as is known, by their ids.
-    entries: BTreeMap<EntryId, Entry>,
-    messages: usize,
-    bytes: usize,
-    /// All of them is at its target; not removed yet.
-    done: VecDeque<EntryId>,
-    removing: Option<Vec<EntryId>>,
-    /// To become dead letters.
-    lost: VecDeque<Lost>,
-    burying: usize,
     bury_pause: Pause,
     /// New beginnings since the last message that was accepted.
     begins: Pause,
@@ -180,61 +173,6 @@ enum Tail {
     Following,
 }
 
-/// An entry of the outbox.
-#[derive(Debug)]
-struct Entry {
-    messages: usize,
-    bytes: usize,
-    /// Messages that are neither at their target nor lost.
-    on_their_way: usize,
-}
-
-/// A message that becomes a dead letter.
-#[derive(Debug)]
-struct Lost {
-    /// Of its entry.
-    id: EntryId,
-    /// None: the entry is none of ours.
-    stamp: Option<EntryId>,
-    reason: String,
-    /// Nothing that comes later is sent there before: somebody else may judge anew, and then what is
-    /// earlier must not be behind the target's last stamp.
-    to: Option<StreamName>,
-}
-
-/// A wait after a failure.
-#[derive(Debug, Default, Clone, Copy)]
-struct Pause {
-    until: Time,
-    tries: u32,
-}
-
-/// All that goes to one target.
-#[derive(Debug, Default)]
-struct Line {
-    target: Option<Target>,
-    finding: bool,
-    find_pause: Pause,
-    /// It was told that the target is gone: nothing more is sent until all answers are in.
-    gone: bool,
-    /// What was for it becomes dead letters first.
-    burying: bool,
-    /// In order, not placed yet.
-    unplaced: VecDeque<Sourced>,
-    lanes: BTreeMap<Partition, Lane>,
-    /// The last that each partition accepted.
-    accepted: BTreeMap<Partition, EntryId>,
-}
-
-/// All that goes to one partition of a target, in order.
-#[derive(Debug, Default)]
-struct Lane {
-    queue: VecDeque<Sourced>,
-    /// How many of them.
-    in_air: usize,
-    pause: Pause,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     Free,
@@ -249,15 +187,8 @@ impl Relay {
             held: None,
             round: 0,
             tail: Tail::Closed,
-            last: EntryId::ZERO,
+            outbox: Outbox::default(),
             lines: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            messages: 0,
-            bytes: 0,
-            done: VecDeque::new(),
-            removing: None,
-            lost: VecDeque::new(),
-            burying: 0,
             bury_pause: Pause::default(),
             begins: Pause::default(),
             room: Level::Free,
@@ -269,7 +200,7 @@ impl Relay {
 
     /// Nothing that is known waits, and nothing more is to be looked for.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && !matches!(self.tail, Tail::Loading { .. })
+        self.outbox.is_empty() && !matches!(self.tail, Tail::Loading { .. })
     }
 
     pub fn handle(&mut self, now: Time, event: Event) {
@@ -321,7 +252,7 @@ impl Relay {
             *more = false;
             return Some(Command::Load {
                 round,
-                after: self.last,
+                after: self.outbox.last,
                 count: limits::OUTBOX_PAGE_ENTRIES,
             });
         }
@@ -348,18 +279,13 @@ impl Relay {
     /// What changes the outbox itself: one removal in the air, what is relayed meanwhile rides in the next.
     fn poll_outbox(&mut self, now: Time) -> Option<Command> {
         let round = self.round;
-        if self.removing.is_none() && !self.done.is_empty() {
-            let count = self.done.len().min(limits::OUTBOX_REMOVE_MAX);
-            let entries: Vec<_> = self.done.drain(..count).collect();
-            self.removing = Some(entries.clone());
+        if let Some(entries) = self.outbox.next_removal() {
             return Some(Command::Remove { round, entries });
         }
-        if let (Some(epoch), Some(first), 0) = (self.held, self.lost.front(), self.burying)
+        if let Some(epoch) = self.held
             && self.bury_pause.over(now)
+            && let Some((entries, reason)) = self.outbox.next_burial()
         {
-            let reason = first.reason.clone();
-            let (entries, count) = self.to_bury(&reason);
-            self.burying = count;
             return Some(Command::Bury {
                 round,
                 epoch,
@@ -368,25 +294,6 @@ impl Relay {
             });
         }
         None
-    }
-
-    /// Whole entries, for one reason, and how many messages of theirs are lost. What is lost of an entry was
-    /// lost at once, because all of it is for one target; the rest of it was accepted before.
-    fn to_bury(&self, reason: &str) -> (Vec<Buried>, usize) {
-        let (mut entries, mut count) = (Vec::<Buried>::new(), 0);
-        let lost: Vec<&Lost> = self.lost.iter().take(2 * limits::COMMIT_DEAD_MAX).collect();
-        for of_one in lost.chunk_by(|a, b| a.id == b.id) {
-            let more = count + of_one.len();
-            if of_one[0].reason != reason || (count > 0 && more > limits::COMMIT_DEAD_MAX) {
-                break;
-            }
-            entries.push(Buried {
-                id: of_one[0].id,
-                stamps: of_one.iter().filter_map(|lost| lost.stamp).collect(),
-            });
-            count = more;
-        }
-        (entries, count)
     }
 
     /// When to poll again if nothing happens before.
@@ -412,7 +319,7 @@ impl Relay {
                 }
             }
         }
-        if self.burying == 0 && !self.lost.is_empty() && self.held.is_some() {
+        if self.outbox.has_lost() && self.held.is_some() {
             at(self.bury_pause.until);
         }
         next
@@ -420,21 +327,15 @@ impl Relay {
 
     /// Memory for one more page.
     fn has_window(&self) -> bool {
-        self.messages < 2 * limits::OUTBOX_ENTRIES && self.bytes < 2 * limits::OUTBOX_BYTES
+        self.outbox.messages < 2 * limits::OUTBOX_ENTRIES
+            && self.outbox.bytes < 2 * limits::OUTBOX_BYTES
     }
 
     /// All that is known is forgotten, and loaded again if the lease is held.
     fn begin(&mut self, pause: Pause) {
         self.round += 1;
-        self.last = EntryId::ZERO;
+        self.outbox = Outbox::default();
         self.lines.clear();
-        self.entries.clear();
-        self.messages = 0;
-        self.bytes = 0;
-        self.done.clear();
-        self.removing = None;
-        self.lost.clear();
-        self.burying = 0;
         self.tail = match self.held {
             None => Tail::Closed,
             Some(_) => Tail::Loading {
@@ -487,7 +388,8 @@ impl Relay {
                 for Waiting { id, messages } in waiting {
                     match messages {
                         Ok(messages) => self.push(id, messages),
-                        Err(why) => self.push_odd(id, why),
+                        Err(why) if id > self.outbox.last => self.outbox.add_odd(id, why),
+                        Err(_) => {}
                     }
                 }
             }
@@ -500,15 +402,15 @@ impl Relay {
 
     /// All messages of an entry.
     fn push(&mut self, id: EntryId, messages: Vec<Outgoing>) {
-        if id <= self.last {
+        if id <= self.outbox.last {
             return;
         }
         let Some(stamps) = parcel::stamps(id, messages.len()) else {
             let why = format!("it cannot hold {} messages", messages.len());
-            return self.push_odd(id, why);
+            return self.outbox.add_odd(id, why);
         };
         let bytes = messages.iter().map(|message| message.content.bytes()).sum();
-        self.known(id, messages.len(), bytes);
+        self.outbox.add(id, messages.len(), bytes);
         for (stamp, message) in stamps.zip(messages) {
             let Outgoing { to, content, only } = message;
             self.lines.entry(to).or_default().push(Sourced {
@@ -516,49 +418,6 @@ impl Relay {
                 content,
                 only,
             });
-        }
-    }
-
-    /// An entry that nobody can relay.
-    fn push_odd(&mut self, id: EntryId, reason: String) {
-        if id <= self.last {
-            return;
-        }
-        self.known(id, 1, 0);
-        self.lost.push_back(Lost {
-            id,
-            stamp: None,
-            reason,
-            to: None,
-        });
-    }
-
-    fn known(&mut self, id: EntryId, messages: usize, bytes: usize) {
-        self.last = id;
-        self.messages += messages;
-        self.bytes += bytes;
-        let entry = Entry {
-            messages,
-            bytes,
-            on_their_way: messages,
-        };
-        self.entries.insert(id, entry);
-    }
-
-    /// The entry that holds the message with this stamp: the first whose last one is not before it.
-    fn entry_of(&mut self, stamp: EntryId) -> Option<(EntryId, &mut Entry)> {
-        let mut from = self.entries.range_mut(stamp..);
-        from.next().map(|(id, entry)| (*id, entry))
-    }
-
-    /// A target has it.
-    fn arrived(&mut self, stamp: EntryId) {
-        let Some((id, entry)) = self.entry_of(stamp) else {
-            return;
-        };
-        entry.on_their_way -= 1;
-        if entry.on_their_way == 0 {
-            self.done.push_back(id);
         }
     }
 
@@ -583,15 +442,7 @@ impl Relay {
         let reason = format!("it was emitted to stream {to}, {why}");
         line.burying = true;
         for message in std::mem::take(&mut line.unplaced) {
-            let Some((id, _)) = self.entry_of(message.stamp) else {
-                continue;
-            };
-            self.lost.push_back(Lost {
-                id,
-                stamp: Some(message.stamp),
-                reason: reason.clone(),
-                to: Some(to.clone()),
-            });
+            self.outbox.lose(message.stamp, &reason, &to);
         }
     }
 
@@ -631,7 +482,7 @@ impl Relay {
                     line.lanes.remove(&partition);
                 }
                 for stamp in arrived {
-                    self.arrived(stamp);
+                    self.outbox.arrived(stamp);
                 }
             }
             Ok(AppendFromReply::StreamGone) => line.gone = true,
@@ -656,11 +507,8 @@ impl Relay {
     }
 
     fn removed(&mut self, now: Time, result: Result<(), Failure>) {
-        let Some(removed) = self.removing.take() else {
-            return;
-        };
         match result {
-            Ok(()) => removed.into_iter().for_each(|id| self.leaves(id)),
+            Ok(()) => self.outbox.removed(),
             // If Redis went back meanwhile, they may not be at their targets any more: not said again
             // before the targets were asked.
             Err(failure) => {
@@ -672,16 +520,11 @@ impl Relay {
 
     fn buried(&mut self, now: Time, result: Result<BuryReply, Failure>) {
         let noise = self.noise();
-        let count = std::mem::take(&mut self.burying);
         match result {
             Ok(BuryReply::Buried) => {
                 self.bury_pause = Pause::default();
-                for lost in self.lost.drain(..count).collect::<Vec<_>>() {
-                    self.leaves(lost.id);
-                    if let Some(to) = &lost.to
-                        && self.lost.iter().all(|other| other.to.as_ref() != Some(to))
-                        && let Some(line) = self.lines.get_mut(to)
-                    {
+                for to in self.outbox.buried() {
+                    if let Some(line) = self.lines.get_mut(&to) {
                         line.burying = false;
                     }
                 }
@@ -689,17 +532,10 @@ impl Relay {
             // Whoever has the lease buries them.
             Ok(BuryReply::Fenced) => self.begin_after(now),
             Err(failure) => {
+                self.outbox.not_buried();
                 self.bury_pause.again(now, noise);
                 self.trouble(failure);
             }
-        }
-    }
-
-    /// The first message of an entry that goes takes it along.
-    fn leaves(&mut self, id: EntryId) {
-        if let Some(entry) = self.entries.remove(&id) {
-            self.messages -= entry.messages;
-            self.bytes -= entry.bytes;
         }
     }
 
@@ -715,8 +551,8 @@ impl Relay {
     /// Says when the outbox becomes full, and when it is half empty again: not at each message between.
     fn measure(&mut self) {
         let above = |times: usize| {
-            self.messages >= times * limits::OUTBOX_ENTRIES / 2
-                || self.bytes >= times * limits::OUTBOX_BYTES / 2
+            self.outbox.messages >= times * limits::OUTBOX_ENTRIES / 2
+                || self.outbox.bytes >= times * limits::OUTBOX_BYTES / 2
         };
         let level = match () {
             _ if above(4) => Level::None,
@@ -754,75 +590,5 @@ impl Relay {
         self.noise ^= self.noise >> 7;
         self.noise ^= self.noise << 17;
         self.noise
-    }
-}
-
-impl Line {
-    fn wants_finding(&self) -> bool {
-        self.target.is_none() && !self.finding && !self.burying && !self.unplaced.is_empty()
-    }
-
-    fn push(&mut self, message: Sourced) {
-        match &self.target {
-            Some(target) if !self.gone => {
-                let partition = partitioner::partition(message.content.key(), target.shape);
-                let lane = self.lanes.entry(partition).or_default();
-                lane.queue.push_back(message);
-            }
-            _ => self.unplaced.push_back(message),
-        }
-    }
-
-    fn place(&mut self, target: Target) {
-        self.target = Some(target);
-        for message in std::mem::take(&mut self.unplaced) {
-            self.push(message);
-        }
-    }
-
-    /// After the target was found to be gone and all answers are in: everything waits for the next one of
-    /// that name, in order.
-    fn gather(&mut self) -> bool {
-        if !self.gone || self.lanes.values().any(|lane| lane.in_air > 0) {
-            return false;
-        }
-        self.gone = false;
-        self.target = None;
-        self.accepted.clear();
-        let lanes = std::mem::take(&mut self.lanes).into_values();
-        let mut all: Vec<_> = lanes.flat_map(|lane| lane.queue).collect();
-        all.extend(std::mem::take(&mut self.unplaced));
-        all.sort_by_key(|message| message.stamp);
-        self.unplaced = all.into();
-        true
-    }
-
-    fn next_append(&mut self, now: Time) -> Option<(Target, Partition, Vec<Sourced>)> {
-        let target = self.target.as_ref().filter(|_| !self.gone)?;
-        let mut lanes = self.lanes.iter_mut();
-        let (partition, lane) = lanes
-            .find(|(_, lane)| lane.in_air == 0 && !lane.queue.is_empty() && lane.pause.over(now))?;
-        let mut bytes = 0;
-        let fits = lane
-            .queue
-            .iter()
-            .take(limits::APPEND_BATCH_MESSAGES_MAX)
-            .take_while(|message| {
-                bytes += message.content.bytes();
-                bytes <= limits::APPEND_BATCH_BYTES_MAX
-            });
-        lane.in_air = fits.count().max(1);
-        let messages = lane.queue.iter().take(lane.in_air).cloned().collect();
-        Some((target.clone(), *partition, messages))
-    }
-}
-
-impl Pause {
-    fn over(&self, now: Time) -> bool {
-        now >= self.until
-    }
-    fn again(&mut self, now: Time, noise: u64) {
-        self.tries = self.tries.saturating_add(1);
-        self.until = now + RELAY_BACKOFF.wait(self.tries, noise);
     }
 }
