@@ -360,14 +360,20 @@ impl Relay {
             Tail::Closed => {}
             Tail::Loading { more, .. } => *more = true,
             Tail::Following => {
-                for parcel in parcel::parcels(&emits) {
-                    let id = parcel[parcel.len() - 1].stamp;
-                    let messages = parcel.iter().map(|one| Outgoing {
-                        to: one.emit.to.clone(),
-                        content: one.emit.content.clone(),
-                        only: None,
+                let sizes: Vec<usize> = parcel::parcels(&emits).map(<[_]>::len).collect();
+                let mut emits = emits.into_iter();
+                for size in sizes {
+                    let mut id = EntryId::ZERO;
+                    let messages = emits.by_ref().take(size).map(|Stamped { stamp, emit }| {
+                        id = stamp;
+                        Outgoing {
+                            to: emit.to,
+                            content: emit.content,
+                            only: None,
+                        }
                     });
-                    self.push(id, messages.collect());
+                    let messages = messages.collect();
+                    self.push(id, messages);
                 }
             }
         }
