@@ -264,7 +264,7 @@ fn versions_table(story: &Story, verdict: &Verdict) {
         story.trapped
     );
     row("v3", &story.v3, 0, &what);
-    println!("         v3 was rolled back because {}", story.reason);
+    println!("         v3 was {}", story.reason);
 }
 
 fn counts(sent: &[Sent], verdict: &Verdict) {

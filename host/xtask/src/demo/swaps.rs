@@ -38,7 +38,7 @@ pub(super) struct Story {
     pub(super) third: (u64, u64),
     /// Calls of v3 that trapped.
     pub(super) trapped: u64,
-    /// Why v3 was rolled back.
+    /// That v3 was rolled back, by whom and why.
     pub(super) reason: String,
 }
 
